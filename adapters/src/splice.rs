@@ -154,3 +154,6 @@ fn max_tokens(body: &Bytes, peek: &Peek<'_>) -> Option<Edit> {
         Some(_) => None,
     }
 }
+
+#[cfg(test)]
+mod tests;
