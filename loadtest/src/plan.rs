@@ -57,6 +57,11 @@ impl Speech {
         Count { prompt: ask.prompt_tokens, completion: each * self.choices }
     }
 
+    /// Whether the `i`-th word begins a text and so has no space before it.
+    fn opens(&self, script: &Script, i: usize) -> bool {
+        self.start + i == 0 || (i > 0 && i == script.reasoning)
+    }
+
     /// All events, choices interleaved word by word.
     pub(crate) fn pieces(&self, kind: Kind, script: &Script, ask: &Ask) -> Vec<Piece> {
         let choices = 0..self.choices;
@@ -78,7 +83,7 @@ impl Speech {
                 pieces.extend(choices.clone().map(|choice| Piece::Word {
                     choice,
                     index: self.start + i,
-                    first: self.start + i == 0 || i == script.reasoning,
+                    first: self.opens(script, i),
                     reasoning: i < script.reasoning,
                     finish: (joined && last && finish).then(|| self.finish.clone()),
                 }));
@@ -108,7 +113,7 @@ impl Speech {
         if script.tool_call.is_none() {
             for i in 0..self.words {
                 let reasoning = i < script.reasoning;
-                let first = self.start + i == 0 || i == script.reasoning;
+                let first = self.opens(script, i);
                 let text = if reasoning { &mut choice.reasoning } else { &mut choice.content };
                 text.push_str(&meta.word(self.start + i, first));
             }

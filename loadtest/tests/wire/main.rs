@@ -1,0 +1,8 @@
+//! The upstream over raw sockets: what a script says is what is on the wire, byte for byte.
+#![expect(clippy::unwrap_used, reason = "a test fails by panic")]
+
+mod connections;
+mod faults;
+mod profiles;
+mod raw;
+mod shapes;

@@ -1,0 +1,168 @@
+//! Habits of the servers that are played.
+
+use std::time::Duration;
+
+use loadtest::{Kind, Profile, Script, Upstream};
+
+use crate::raw::{CHAT, Ending, PLAIN, Raw, STREAM, chat};
+
+const SOON: Duration = Duration::from_secs(10);
+
+fn get(upstream: &Upstream, path: &str) -> (u16, String) {
+    let mut raw = Raw::connect(upstream);
+    raw.get(path);
+    let response = raw.response();
+    (response.status(), response.text())
+}
+
+#[test]
+fn vllm_sends_its_head_at_once_and_ollama_nothing() {
+    let vllm = Upstream::start(Profile::vllm(&["tiny"])).unwrap();
+    vllm.script(Script { first_ms: 60_000, ..Script::default() });
+    let mut raw = Raw::connect(&vllm);
+    raw.post(CHAT, STREAM);
+    let mut head = [0; 17];
+    std::io::Read::read_exact(&mut raw.stream, &mut head).unwrap();
+    assert_eq!(&head, b"HTTP/1.1 200 OK\r\n");
+
+    let ollama = Upstream::start(Profile::ollama(&["tiny"])).unwrap();
+    ollama.script(Script { first_ms: 60_000, ..Script::default() });
+    let mut raw = Raw::connect(&ollama);
+    raw.post(CHAT, STREAM);
+    assert!(ollama.wait_for(SOON, |s| s.in_flight == 1));
+    assert!(raw.is_silent());
+}
+
+#[test]
+fn ollama_has_role_and_text_in_each_chunk() {
+    let ollama = Upstream::start(Profile::ollama(&["tiny"])).unwrap();
+    ollama.script(Script::words(3, 0));
+    let (response, _) = chat(&ollama, STREAM);
+    let events = response.events();
+    assert_eq!(events.len(), 3 + 1 + 1);
+    assert!(events[0].contains(r#""choices":[{"index":0,"delta":{"role":"assistant","content":"baba"},"finish_reason":null}]"#));
+    assert!(
+        events[3].contains(r#""delta":{"role":"assistant","content":""},"finish_reason":"stop""#)
+    );
+    assert!(response.head.contains("content-type: text/event-stream\r\n"));
+    // max_completion_tokens is ignored.
+    let (response, _) = chat(&ollama, &STREAM.replace("true", r#"true,"max_completion_tokens":1"#));
+    assert_eq!(response.events().len(), 5);
+}
+
+#[test]
+fn ollama_lists_loads_and_unloads() {
+    let ollama = Upstream::start(Profile::ollama(&["tiny", "lib/big:8b"])).unwrap();
+    assert_eq!(get(&ollama, "/").1, "Ollama is running");
+    assert!(get(&ollama, "/api/tags").1.contains(r#""name":"tiny:latest""#));
+    assert!(get(&ollama, "/v1/models").1.contains(r#""id":"lib/big:8b""#));
+    assert_eq!(get(&ollama, "/v1/models/lib/big:8b").0, 404);
+    assert_eq!(get(&ollama, "/v1/models/tiny").0, 200);
+    assert_eq!(get(&ollama, "/health").0, 404);
+    assert_eq!(get(&ollama, "/api/ps").1, r#"{"models":[]}"#);
+    assert_eq!(chat(&ollama, PLAIN).0.status(), 200);
+    assert!(get(&ollama, "/api/ps").1.contains(r#""name":"tiny:latest""#));
+    ollama.unload();
+    assert_eq!(get(&ollama, "/api/ps").1, r#"{"models":[]}"#);
+    let (response, _) = chat(&ollama, &PLAIN.replace("tiny", "nope"));
+    assert_eq!(response.status(), 404);
+    assert!(response.text().contains("model 'nope' not found"));
+}
+
+#[test]
+fn a_load_ends_with_the_client_that_caused_it_and_starts_anew() {
+    let ollama = Upstream::start(Profile::ollama(&["tiny"])).unwrap();
+    ollama.script_next(2, Script { load_ms: 60_000, ..Script::words(1, 0) });
+    let mut first = Raw::connect(&ollama);
+    first.post(CHAT, STREAM);
+    assert!(ollama.wait_for(SOON, |s| s.loads == 1));
+    let mut second = Raw::connect(&ollama);
+    second.post(CHAT, STREAM);
+    assert!(ollama.wait_for(SOON, |s| s.in_flight == 2));
+    assert!(second.is_silent());
+    drop(first);
+    // The one that waits begins a load of its own.
+    assert!(ollama.wait_for(SOON, |s| s.loads == 2 && s.loads_aborted == 1 && s.in_flight == 1));
+    assert_eq!(get(&ollama, "/api/ps").1, r#"{"models":[]}"#);
+    drop(second);
+    assert!(ollama.wait_for(SOON, |s| s.loads_aborted == 2 && s.cancelled == 2));
+    assert_eq!(chat(&ollama, PLAIN).0.status(), 200);
+}
+
+#[test]
+fn llama_server_closes_after_streams_without_a_word() {
+    let llama = Upstream::start(Profile::llama_server("tiny")).unwrap();
+    llama.script(Script::words(2, 0));
+    let (response, mut raw) = chat(&llama, STREAM);
+    assert!(response.events()[0].contains(r#""delta":{"role":"assistant","content":null}"#));
+    assert!(!response.head.to_ascii_lowercase().contains("connection:"));
+    assert_eq!((response.ending, raw.end()), (Ending::Whole, Ending::Fin));
+    let (response, mut raw) = chat(&llama, &PLAIN.replace("tiny", "nope"));
+    assert_eq!(response.json()["model"], "tiny");
+    raw.post(CHAT, PLAIN);
+    assert_eq!(raw.response().status(), 200);
+}
+
+#[test]
+fn vllm_refuses_unknown_models_long_prompts_and_wrong_keys() {
+    let vllm = Upstream::start(Profile::vllm(&["tiny"])).unwrap();
+    let (response, _) = chat(&vllm, &PLAIN.replace("tiny", "nope"));
+    assert_eq!(response.status(), 404);
+    assert_eq!(
+        response.text(),
+        r#"{"error":{"message":"The model `nope` does not exist. Valid aliases: tiny.","type":"NotFoundError","param":"model","code":404}}"#
+    );
+    vllm.vitals(|v| v.max_model_len = 3);
+    let (response, _) = chat(&vllm, &PLAIN.replace("Hello", "one two three four"));
+    assert_eq!(response.status(), 400);
+    assert!(response.text().contains("This model's maximum context length is 3 tokens."));
+    vllm.vitals(|v| v.api_key = Some("k".into()));
+    let (response, mut raw) = chat(&vllm, PLAIN);
+    assert_eq!((response.status(), response.text()), (401, r#"{"error":"Unauthorized"}"#.into()));
+    raw.send(b"GET /v1/models HTTP/1.1\r\nAuthorization: Bearer k\r\n\r\n");
+    assert_eq!(raw.response().status(), 200);
+    assert_eq!(get(&vllm, "/health").0, 200);
+}
+
+#[test]
+fn vllm_continues_an_answer_when_asked_rightly() {
+    let vllm = Upstream::start(Profile::vllm(&["tiny"])).unwrap();
+    vllm.script(Script::words(3, 0));
+    let body = r#"{"model":"tiny","stream":true,"messages":[{"role":"assistant","content":"baba babe"}],"continue_final_message":true,"add_generation_prompt":false}"#;
+    assert_eq!(chat(&vllm, body).0.content(0), " babi babo babu");
+}
+
+#[test]
+fn health_lists_and_metrics_follow_the_vitals() {
+    let vllm = Upstream::start(Profile::vllm(&["tiny"])).unwrap();
+    vllm.vitals(|v| {
+        v.health = 503;
+        v.models = vec!["other".into()];
+        v.running = Some(7);
+        v.kv_cache = 0.5;
+        v.sleep_state = "weights_offloaded".into();
+    });
+    assert_eq!(get(&vllm, "/health").0, 503);
+    assert!(get(&vllm, "/v1/models").1.contains(r#""id":"other""#));
+    let metrics = get(&vllm, "/metrics").1;
+    assert!(metrics.contains("num_requests_running{engine=\"0\",model_name=\"other\"} 7.0"));
+    assert!(metrics.contains("kv_cache_usage_perc{engine=\"0\",model_name=\"other\"} 0.5"));
+    assert!(metrics.contains("sleep_state=\"weights_offloaded\"} 1.0"));
+    vllm.vitals(|v| v.listing = 0);
+    let mut raw = Raw::connect(&vllm);
+    raw.get("/v1/models");
+    assert!(raw.is_silent());
+}
+
+#[test]
+fn tei_and_plain_answer_their_routes() {
+    let tei = Upstream::start(Profile::tei("embed")).unwrap();
+    assert!(get(&tei, "/info").1.contains(r#""model_id":"embed""#));
+    assert_eq!(get(&tei, "/v1/models").0, 404);
+    let mut raw = Raw::connect(&tei);
+    raw.post("/rerank", r#"{"query":"the sea","texts":["a","the sea"]}"#);
+    assert_eq!(raw.response().text(), r#"[{"index":1,"score":1},{"index":0,"score":0}]"#);
+    let plain = Upstream::start(Profile::new(Kind::Plain, &["m"])).unwrap();
+    assert_eq!(get(&plain, "/v1/models/m").0, 200);
+    assert_eq!(get(&plain, "/v1/models/n").0, 404);
+}
