@@ -33,3 +33,35 @@ pub fn inspect(body: &[u8]) -> Answer {
     answer.complete = read.and_then(|()| reader.end()).is_ok();
     answer
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_and_cut() {
+        let body = br#"{"id":"x","usage":{"prompt_tokens":2,"completion_tokens":3,"total_tokens":5,"prompt_tokens_details":{"cached_tokens":1},"completion_tokens_details":null},"choices":[] } "#;
+        let answer = inspect(body);
+        assert!(answer.complete && !answer.error);
+        let usage = answer.usage.unwrap();
+        assert_eq!((usage.total_tokens, usage.cached_tokens), (5, Some(1)));
+        for end in 0..body.len() - 2 {
+            assert!(!inspect(&body[..end]).complete, "cut at {end}");
+        }
+        assert!(!inspect(&[&body[..], b"{}"].concat()).complete);
+    }
+
+    #[test]
+    fn other_values() {
+        assert!(inspect(b"[{\"index\":0,\"score\":0.5}]").complete);
+        assert!(inspect(br#"{"error":null,"usage":null}"#).complete);
+        assert!(!inspect(b"").complete);
+        assert!(!inspect(b"<html>").complete);
+        assert!(!inspect(b"\xff").complete);
+        assert!(!inspect(br#"{"error":null}"#).error);
+        assert!(inspect(br#"{"error":"x"}"#).error);
+        let negative = inspect(br#"{"usage":{"prompt_tokens":-1}}"#);
+        assert_eq!((negative.complete, negative.usage), (true, None));
+        assert!(inspect("[".repeat(100_000).as_bytes()) == Answer::default());
+    }
+}

@@ -1,5 +1,5 @@
 //! Replays the fuzz corpora through the checks of the fuzz targets.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "tests")]
 #![expect(unreachable_pub, reason = "the checks are shared with the fuzz targets")]
 
 use std::fs;
