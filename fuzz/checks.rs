@@ -103,14 +103,14 @@ pub fn error_body(body: &[u8]) {
 
 /// Any list gives valid names, and what we list of them reads back the same.
 pub fn models(body: &[u8]) {
-    use adapters::models::{PublicModel, list, ollama_loaded, ollama_tags, openai_list, version};
+    use adapters::models::{ListedModel, list, ollama_loaded, ollama_tags, openai_list, version};
     let _loaded = ollama_loaded(body);
     let _version = version(body);
     for listing in [openai_list(body), ollama_tags(body)].into_iter().flatten() {
-        let ours = list(listing.models.iter().map(|model| PublicModel {
+        let ours = list(listing.models.iter().map(|model| ListedModel {
             id: model.name.as_str(),
             created: model.created.unwrap_or(0),
-            owned_by: model.owned_by.as_deref().unwrap_or("o"),
+            owned_by: model.owned_by.as_deref(),
             parent: model.parent.as_deref(),
             max_model_len: model.context_length,
         }));

@@ -194,15 +194,18 @@ pub fn version(body: &[u8]) -> Result<String, ListError> {
     text(&parse(body)?, "version").ok_or(ListError::Shape("version"))
 }
 
+/// Owner of a model whose backend names none.
+pub const OWNER_UNKNOWN: &str = "forebay";
+
 /// A model as our own `/v1/models` shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PublicModel<'a> {
+pub struct ListedModel<'a> {
     /// The public name.
     pub id: &'a str,
     /// Unix seconds.
     pub created: u64,
-    /// Who owns it.
-    pub owned_by: &'a str,
+    /// Who owns it; `None` = nobody said, shown as [`OWNER_UNKNOWN`] since clients expect a string.
+    pub owned_by: Option<&'a str>,
     /// The base model of an adapter.
     pub parent: Option<&'a str>,
     /// Largest context in tokens.
@@ -221,13 +224,13 @@ struct Card<'a> {
     max_model_len: Option<u64>,
 }
 
-impl<'a> From<&PublicModel<'a>> for Card<'a> {
-    fn from(model: &PublicModel<'a>) -> Self {
+impl<'a> From<&ListedModel<'a>> for Card<'a> {
+    fn from(model: &ListedModel<'a>) -> Self {
         Self {
             id: model.id,
             object: "model",
             created: model.created,
-            owned_by: model.owned_by,
+            owned_by: model.owned_by.unwrap_or(OWNER_UNKNOWN),
             parent: model.parent,
             max_model_len: model.max_model_len,
         }
@@ -236,7 +239,7 @@ impl<'a> From<&PublicModel<'a>> for Card<'a> {
 
 /// The body of our `GET /v1/models`.
 #[must_use]
-pub fn list<'a>(models: impl IntoIterator<Item = PublicModel<'a>>) -> Bytes {
+pub fn list<'a>(models: impl IntoIterator<Item = ListedModel<'a>>) -> Bytes {
     #[derive(Serialize)]
     struct List<'a> {
         object: &'static str,
@@ -248,7 +251,7 @@ pub fn list<'a>(models: impl IntoIterator<Item = PublicModel<'a>>) -> Bytes {
 
 /// The body of our `GET /v1/models/{id}`.
 #[must_use]
-pub fn one(model: &PublicModel<'_>) -> Bytes {
+pub fn one(model: &ListedModel<'_>) -> Bytes {
     serde_json::to_vec(&Card::from(model)).unwrap_or_default().into()
 }
 

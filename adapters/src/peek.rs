@@ -257,12 +257,13 @@ fn include_usage(text: &str, options: Option<&Range<usize>>) -> IncludeUsage {
 
 /// An array of strings or of token arrays is several prompts; a string or an array of tokens is one.
 fn prompts(text: &str, span: &Range<usize>) -> u32 {
+    let inner = text[span.clone()].strip_prefix('[').map(str::trim_start);
+    if !inner.is_some_and(|inner| inner.starts_with(['"', '['])) {
+        return 1;
+    }
     let mut count = 0_u32;
-    let mut reader = Reader::new(text, span.start, u32::MAX);
-    let walked = reader.elements(|item| {
-        if let Some(b'"' | b'[') = text.as_bytes().get(item.start) {
-            count = count.saturating_add(1);
-        }
+    let walked = Reader::new(text, span.start, u32::MAX).elements(|_| {
+        count = count.saturating_add(1);
     });
     if walked.is_ok() { count.max(1) } else { 1 }
 }

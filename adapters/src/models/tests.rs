@@ -81,9 +81,15 @@ fn cloud_names() {
 
 #[test]
 fn our_own_list() {
-    let base =
-        PublicModel { id: "a\"b", created: 7, owned_by: "eu", parent: None, max_model_len: None };
-    let lora = PublicModel { id: "l", parent: Some("a"), max_model_len: Some(2048), ..base };
+    let base = ListedModel {
+        id: "a\"b",
+        created: 7,
+        owned_by: Some("eu"),
+        parent: None,
+        max_model_len: None,
+    };
+    let nobody = ListedModel { owned_by: None, ..base };
+    let lora = ListedModel { id: "l", parent: Some("a"), max_model_len: Some(2048), ..base };
     let body = list([base, lora]);
     insta::assert_snapshot!(
         std::str::from_utf8(&body).unwrap(),
@@ -93,5 +99,6 @@ fn our_own_list() {
         std::str::from_utf8(&one(&base)).unwrap(),
         @r#"{"id":"a\"b","object":"model","created":7,"owned_by":"eu"}"#
     );
+    assert!(one(&nobody).ends_with(br#""owned_by":"forebay"}"#));
     insta::assert_snapshot!(std::str::from_utf8(&list([])).unwrap(), @r#"{"object":"list","data":[]}"#);
 }
