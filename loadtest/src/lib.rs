@@ -21,6 +21,7 @@ mod control;
 mod dialect;
 mod discovery;
 pub mod embed;
+mod head;
 mod http;
 mod plan;
 mod profile;

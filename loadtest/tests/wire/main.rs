@@ -1,5 +1,5 @@
 //! The upstream over raw sockets: what a script says is what is on the wire, byte for byte.
-#![expect(clippy::unwrap_used, reason = "a test fails by panic")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panic")]
 
 mod connections;
 mod faults;
