@@ -21,6 +21,7 @@ mod control;
 mod dialect;
 mod discovery;
 pub mod embed;
+pub mod generator;
 mod head;
 mod http;
 mod plan;
