@@ -1,1 +1,47 @@
-//! placeholder
+//! forebay's data plane: takes requests, routes them by the current snapshot, relays the answers.
+//!
+//! The path of a request, file by file: [`accept`](self) hands a socket to a core, `connection` speaks HTTP on it,
+//! `service` is the edge of each request, `proxy` reads, plans and answers, `dispatch` loops over candidates, `attempt`
+//! tries one, `relay` carries a committed answer. `error` is the one table of failures, `telemetry` of metrics.
+
+mod accept;
+mod affinity;
+mod attempt;
+mod body;
+mod call;
+mod connection;
+mod control;
+mod core;
+mod dial;
+mod dispatch;
+mod error;
+mod failed;
+mod headers;
+mod io;
+mod listing;
+mod ops;
+mod plane;
+mod prober;
+mod proxy;
+mod relay;
+mod report;
+mod request;
+mod request_id;
+mod run;
+mod service;
+mod settings;
+mod shutdown;
+mod tail;
+mod telemetry;
+mod tenure;
+mod tls;
+mod upstream;
+mod waiting;
+
+pub use affinity::PREFIX_BYTES;
+pub use plane::{Plane, World, WorldHandle};
+pub use run::{DataPlane, StartError};
+pub use settings::{DrainSettings, ListenSettings, Settings, TlsSettings};
+pub use shutdown::{Phase, Shutdown};
+pub use telemetry::METRICS;
+pub use tls::TlsError;

@@ -1,0 +1,102 @@
+//! Commands and their exit codes.
+
+mod check;
+mod logging;
+mod output;
+mod serve;
+mod settings;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// A wrong configuration, as `sysexits.h` numbers it.
+pub(crate) const EXIT_CONFIG: u8 = 78;
+
+#[derive(Parser)]
+#[command(
+    name = "forebay",
+    version,
+    about = "An OpenAI-compatible gateway for your own inference servers"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve the API
+    Serve(Serve),
+    /// Validate configuration files: every error at once, with its place
+    Check(Check),
+    /// Show configurations
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print the JSON Schema of the configuration file
+    Schema,
+}
+
+/// `forebay serve`
+#[derive(Args)]
+pub(crate) struct Serve {
+    /// A TOML file or a folder of them; without it, embedded defaults and what is found on this host
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// `forebay check`
+#[derive(Args)]
+pub(crate) struct Check {
+    /// Files or folders
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// How to print
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    format: Format,
+    /// Exit 1 when there are warnings
+    #[arg(long)]
+    strict: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    Human,
+    /// For programs
+    Json,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Print the effective configuration: defaults filled in, secrets redacted
+    Show {
+        /// A file or a folder
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// With defaults filled in, and where each value came from
+        #[arg(long)]
+        effective: bool,
+    },
+    /// What differs between two configurations
+    Diff {
+        /// The one before
+        before: PathBuf,
+        /// The one after
+        after: PathBuf,
+    },
+}
+
+/// Parses the command line and runs the command.
+pub(crate) fn run() -> ExitCode {
+    match Cli::parse().command {
+        Command::Serve(args) => serve::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Config(command) => check::config(&command),
+        Command::Schema => {
+            output::out(&config::schema());
+            ExitCode::SUCCESS
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! `forebay serve`: the data plane from a configuration, until a signal ends it.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use config::{Config, Diagnostic, Loaded, LogFormat, ProcessEnvironment, Report, RestrictionKind};
+use gateway::{DataPlane, DrainSettings, Phase, StartError};
+use router::BackendName;
+use router::spec::{BackendSpec, Kind};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::settings::settings;
+use super::{EXIT_CONFIG, Serve, check, logging, output};
+
+/// Restrictions that this build enforces. Serving with any other would be a lie, so `serve` refuses.
+const ENFORCED: &[RestrictionKind] = &[];
+
+/// What is looked for on this host when there is no configuration file.
+const LOCAL: [(&str, Kind, u16); 2] =
+    [("local-ollama", Kind::Ollama, 11434), ("local-vllm", Kind::Vllm, 8000)];
+/// How long the look for a local server may take.
+const LOOK: Duration = Duration::from_millis(300);
+/// How long error events may take to get out at the very end.
+const ABORT_LIMIT: Duration = Duration::from_secs(2);
+
+/// Serves until SIGTERM or SIGINT.
+pub(crate) fn run(args: &Serve) -> ExitCode {
+    let mut loaded = match &args.config {
+        None => config::defaults(&ProcessEnvironment),
+        Some(path) => match check::load(path) {
+            Ok(loaded) => loaded,
+            Err(code) => return code,
+        },
+    };
+    if let Some(code) = refuse_unenforced(&loaded) {
+        return code;
+    }
+    start_log(&loaded.config);
+    for warning in &loaded.warnings {
+        tracing::warn!(code = warning.code.number(), "{}", warning.message);
+    }
+    let found = if args.config.is_none() { look_around(&mut loaded.config) } else { Vec::new() };
+    let settings = settings(&loaded.config);
+    let ops = loaded.config.ops.listen;
+    let data_plane = match DataPlane::start(&settings, ops, loaded.config.snapshot.clone()) {
+        Ok(data_plane) => data_plane,
+        Err(error) => return cannot_start(&error),
+    };
+    greet(&data_plane, &loaded.config, args.config.is_none().then_some(&found));
+    match wait(&data_plane, settings.drain) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::err(&format!("error: signals cannot be waited for: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn refuse_unenforced(loaded: &Loaded) -> Option<ExitCode> {
+    let diagnostics: Vec<Diagnostic> = config::restrictions(&loaded.config)
+        .into_iter()
+        .filter(|restriction| !ENFORCED.contains(&restriction.what))
+        .map(|restriction| restriction.diagnostic)
+        .collect();
+    if diagnostics.is_empty() {
+        return None;
+    }
+    Some(check::refuse(&Report { diagnostics, sources: loaded.sources.clone() }))
+}
+
+fn start_log(config: &Config) {
+    let json = match config.log.format {
+        LogFormat::Auto => None,
+        LogFormat::Text => Some(false),
+        LogFormat::Json => Some(true),
+    };
+    logging::start(config.log.level.as_str(), json);
+}
+
+/// Adds the two servers that most people have; whichever is down joins when it comes up.
+fn look_around(config: &mut Config) -> Vec<(&'static str, bool)> {
+    let region = config.snapshot.default_region.clone();
+    let mut found = Vec::new();
+    for (name, kind, port) in LOCAL {
+        let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
+        found.push((name, TcpStream::connect_timeout(&address, LOOK).is_ok()));
+        let (Ok(backend), Some(region)) = (BackendName::try_from(name), region.clone()) else {
+            continue;
+        };
+        let url = format!("http://{address}");
+        config.snapshot.backends.push(BackendSpec::new(backend, kind, url, region));
+    }
+    found
+}
+
+fn cannot_start(error: &StartError) -> ExitCode {
+    output::err(&format!("error: {error}"));
+    match error {
+        StartError::Listen { address, source } => {
+            let next = match source.kind() {
+                io::ErrorKind::AddrInUse => format!(
+                    "another process has port {}; stop it, or choose another address with \
+                     `listen` in the file or FOREBAY_LISTEN / FOREBAY_OPS_LISTEN",
+                    address.port()
+                ),
+                io::ErrorKind::PermissionDenied => {
+                    "ports below 1024 need a privilege; choose a higher one".to_owned()
+                }
+                _ => "check that the address belongs to this host".to_owned(),
+            };
+            output::err(&format!("help: {next}"));
+            ExitCode::FAILURE
+        }
+        StartError::Build(_) | StartError::Tls(_) => ExitCode::from(EXIT_CONFIG),
+        StartError::System(_) | StartError::Metrics(_) => ExitCode::FAILURE,
+    }
+}
+
+/// Says where it listens, what it found, and how a first request looks.
+fn greet(data_plane: &DataPlane, config: &Config, found: Option<&Vec<(&'static str, bool)>>) {
+    let scheme = if config.server.tls.is_some() { "https" } else { "http" };
+    let public = data_plane.public_addr();
+    output::out(&format!("listening on {scheme}://{public}"));
+    output::out(&format!("ops on http://{}", data_plane.ops_addr()));
+    let Some(found) = found else { return };
+    for ((name, up), (_, _, port)) in found.iter().zip(LOCAL) {
+        let state = if *up { "found" } else { "not there yet" };
+        output::out(&format!("{name} (127.0.0.1:{port}): {state}"));
+    }
+    if found.iter().all(|(_, up)| !up) {
+        output::out(
+            "no inference server was found: start Ollama (`ollama serve`) or vLLM and it is picked \
+             up by itself, or name your servers in a file (`forebay serve --config FILE`, see \
+             config/examples)",
+        );
+    }
+    output::out(&format!(
+        "try: curl {scheme}://{public}/v1/models\n     curl {scheme}://{public}/v1/chat/completions \
+         -H 'content-type: application/json' \\\n       -d '{{\"model\": \"NAME\", \"messages\": \
+         [{{\"role\": \"user\", \"content\": \"Hello\"}}]}}'"
+    ));
+}
+
+/// Waits for a signal, then lets running answers finish: grace, drain, error events. A second signal ends at once.
+fn wait(data_plane: &DataPlane, drain: DrainSettings) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut next = async || {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        next().await;
+        tokio::select! {
+            () = wind_down(data_plane, drain) => {}
+            () = next() => tracing::warn!("a second signal: stopping at once"),
+        }
+        Ok(())
+    })
+}
+
+async fn wind_down(data_plane: &DataPlane, drain: DrainSettings) {
+    tracing::info!(grace = ?drain.grace, "stopping: not ready any more, still accepting");
+    data_plane.advance(Phase::Grace);
+    tokio::time::sleep(drain.grace).await;
+    tracing::info!(timeout = ?drain.timeout, "stopping: running answers may finish");
+    data_plane.advance(Phase::Draining);
+    let plane = Arc::clone(data_plane.plane());
+    if !drained(&plane, drain.timeout).await {
+        tracing::warn!("stopping: answers that still run end in an error");
+        data_plane.advance(Phase::Aborting);
+        drained(&plane, ABORT_LIMIT).await;
+    }
+    tracing::info!("stopped");
+}
+
+/// Looks until the last connection is gone, at most `limit`.
+async fn drained(plane: &gateway::Plane, limit: Duration) -> bool {
+    let all_gone = async {
+        while plane.connections() > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(limit, all_gone).await.is_ok()
+}

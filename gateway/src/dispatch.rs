@@ -1,0 +1,254 @@
+//! The loop over candidates: the next one until an answer is committed, the plan is exhausted, or time is up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::response::Parts;
+use router::ModelName;
+use router::backend::Backend;
+use router::outcome::{FailureKind, Outcome, Retry};
+use router::plan::{Candidate, Exhausted, ExhaustedReason, RoutePlan};
+use tokio::time::Instant;
+
+use crate::attempt::{self, Aim, Answer, Content};
+use crate::call::Call;
+use crate::error::{ErrorKind, Rejection};
+use crate::failed::Failed;
+use crate::plane::Link;
+use crate::relay::{Bounds, Relay};
+use crate::tenure::Tenure;
+
+/// An answer that the client may see, and where it came from.
+pub(crate) struct Won {
+    pub(crate) origin: Origin,
+    pub(crate) head: Parts,
+    pub(crate) body: WonBody,
+}
+
+/// The answer's body.
+pub(crate) enum WonBody {
+    Whole(bytes::Bytes, Option<adapters::Usage>),
+    Stream(Box<Relay>),
+    /// Not an event stream, and not complete yet.
+    Rest(Box<Relay>),
+}
+
+/// No answer: why, and the last place that was tried.
+pub(crate) struct Lost {
+    pub(crate) rejection: Rejection,
+    pub(crate) origin: Origin,
+}
+
+/// Names for headers, metrics and the log.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Origin {
+    pub(crate) backend: Option<String>,
+    pub(crate) region: Option<String>,
+    pub(crate) head: Option<String>,
+    pub(crate) model: Option<String>,
+    pub(crate) attempts: u32,
+}
+
+type Target = Candidate<Arc<Link>>;
+
+/// Runs the plan.
+pub(crate) async fn run(call: Arc<Call>, mut plan: RoutePlan<Arc<Link>>) -> Result<Won, Lost> {
+    let mut origin = Origin { model: Some(plan.model().name.to_string()), ..Origin::default() };
+    let mut last: Option<Failed> = None;
+    let mut rng = fastrand::Rng::new();
+    loop {
+        let candidate = match plan.next(Instant::now().into_std(), &mut rng) {
+            Ok(candidate) => candidate,
+            Err(exhausted) => {
+                let rejection = give_up(&call, last, &exhausted);
+                return Err(Lost { rejection, origin });
+            }
+        };
+        origin.attempts += 1;
+        origin.backend = Some(candidate.member.spec.name.to_string());
+        origin.region = Some(candidate.region.to_string());
+        origin.head = candidate.head.as_ref().map(ToString::to_string);
+        origin.model = Some(candidate.model.name.to_string());
+        let failed = match attempt(&call, candidate, origin.attempts).await {
+            Ok((head, body)) => return Ok(Won { origin, head, body }),
+            Err(failed) => failed,
+        };
+        let again = match failed.failure.retry {
+            Retry::Never => failed.context_length && plan.context_fallback(),
+            Retry::OtherBackend | Retry::SameBackend => true,
+        };
+        tracing::debug!(
+            request_id = call.id.own(),
+            backend = origin.backend,
+            attempt = origin.attempts,
+            kind = ?failed.failure.kind,
+            stage = ?failed.failure.stage,
+            again,
+            "attempt failed"
+        );
+        if !again {
+            return Err(Lost { rejection: failed.rejection, origin });
+        }
+        last = Some(worse(last, failed));
+    }
+}
+
+/// Of several failures, which one the client is told: that somebody is only busy says more than that somebody is dead.
+fn worse(before: Option<Failed>, now: Failed) -> Failed {
+    match before {
+        Some(mut before) if before.failure.kind == FailureKind::Overloaded => {
+            before.rejection.retry_after =
+                before.rejection.retry_after.max(now.rejection.retry_after);
+            before
+        }
+        _ => now,
+    }
+}
+
+fn give_up(call: &Call, last: Option<Failed>, exhausted: &Exhausted) -> Rejection {
+    let after = exhausted.retry_after;
+    if let Some(last) = last {
+        let mut rejection = last.rejection;
+        if last.failure.kind == FailureKind::Overloaded {
+            rejection.retry_after =
+                rejection.retry_after.or(after).or(Some(Duration::from_secs(1)));
+        }
+        return rejection;
+    }
+    let model = &call.peek.model;
+    match exhausted.reason {
+        ExhaustedReason::Saturated => Rejection::new(
+            ErrorKind::Saturated,
+            format!("every backend of {model} is at its limit of running requests"),
+        )
+        .retry_after(after.or(Some(Duration::from_secs(1)))),
+        ExhaustedReason::BudgetSpent => {
+            Rejection::new(ErrorKind::BudgetSpent, "too many requests are being retried")
+                .retry_after(after.or(Some(Duration::from_secs(1))))
+        }
+        ExhaustedReason::NotServed => Rejection::new(
+            ErrorKind::OperationNotServed,
+            format!("no backend serves {model} at the moment"),
+        )
+        .retry_after(after.or(Some(Duration::from_secs(5)))),
+        ExhaustedReason::Tried | ExhaustedReason::Unavailable => Rejection::new(
+            ErrorKind::NoBackend,
+            format!("no backend of {model} is available at the moment"),
+        )
+        .retry_after(after.or(Some(Duration::from_secs(1)))),
+    }
+}
+
+/// One attempt, and the end of its permit.
+async fn attempt(
+    call: &Arc<Call>,
+    candidate: Target,
+    number: u32,
+) -> Result<(Parts, WonBody), Failed> {
+    // A load that one client began must not die with it, or the model would never come up.
+    if candidate.first_event_is_load {
+        let (call, backend) = (Arc::clone(call), candidate.member.spec.name.to_string());
+        let task = tokio::spawn(async move { tried(&call, candidate, number).await });
+        return task.await.unwrap_or_else(|_| {
+            tracing::error!(backend, "an attempt met a defect");
+            Err(Failed::defect())
+        });
+    }
+    tried(call, candidate, number).await
+}
+
+async fn tried(
+    call: &Arc<Call>,
+    candidate: Target,
+    number: u32,
+) -> Result<(Parts, WonBody), Failed> {
+    let begun = Instant::now();
+    let aim = aim(call, &candidate, number, begun);
+    let Candidate { member, slot, permit, timeouts, upstream_model, .. } = candidate;
+    let live = member.live;
+    let result = attempt::run(call, &aim).await;
+    let now = Instant::now();
+    let outcome = match &result {
+        Ok(_) => {
+            live.record_first_event(now - begun, now.into_std());
+            Outcome::Success
+        }
+        Err(failed) => {
+            note_absent(&live, failed, &upstream_model, now);
+            Outcome::Failure(failed.failure.clone())
+        }
+    };
+    live.attachment.counters.attempt(end(&result));
+    let change = live.report(permit, &outcome, now.into_std(), &mut fastrand::Rng::new());
+    if let Some(change) = change {
+        tracing::warn!(backend = aim.backend, ?change, "breaker");
+    }
+    let Answer { head, content } = result?;
+    let body = match content {
+        Content::Whole(bytes, usage) => WonBody::Whole(bytes, usage),
+        Content::Open(flow) => {
+            let plane = &call.core.plane;
+            let tenure = Tenure::new(live, slot, Arc::clone(&plane.counters));
+            let bounds = Bounds {
+                idle: timeouts.idle,
+                total: timeouts.total.map(|total| call.begun + total),
+                event_hold: usize::try_from(call.service().event_hold).unwrap_or(usize::MAX),
+            };
+            let stream = flow.scanner.is_some();
+            let relay = Relay::new(flow, tenure, &bounds, &plane.shutdown, call.core.index);
+            let relay = Box::new(relay);
+            if stream { WonBody::Stream(relay) } else { WonBody::Rest(relay) }
+        }
+    };
+    Ok((head, body))
+}
+
+const fn end(result: &Result<Answer, Failed>) -> &'static str {
+    match result {
+        Ok(_) => "success",
+        Err(failed) => match failed.failure.kind {
+            FailureKind::ClientFault => "client_fault",
+            _ => "failure",
+        },
+    }
+}
+
+fn note_absent(
+    live: &Backend<Arc<Link>>,
+    failed: &Failed,
+    upstream_model: &ModelName,
+    now: Instant,
+) {
+    if failed.failure.kind == FailureKind::ModelAbsent {
+        live.mark_model_absent(upstream_model.as_str(), now.into_std());
+    }
+}
+
+fn aim(call: &Call, candidate: &Target, number: u32, begun: Instant) -> Aim {
+    let timeouts = &candidate.timeouts;
+    let (span, late) = if call.peek.stream {
+        let first =
+            if candidate.first_event_is_load { timeouts.load } else { timeouts.first_event };
+        (first, FailureKind::FirstEventTimeout)
+    } else if candidate.first_event_is_load {
+        (timeouts.load.max(timeouts.response), FailureKind::ResponseTimeout)
+    } else {
+        (timeouts.response, FailureKind::ResponseTimeout)
+    };
+    let total = timeouts.total.map(|total| call.begun + total);
+    let (deadline, late) = match total {
+        Some(total) if total < begun + span => (total, FailureKind::TotalTimeout),
+        _ => (begun + span, late),
+    };
+    Aim {
+        link: Arc::clone(&candidate.member.live.attachment),
+        kind: candidate.member.spec.kind,
+        backend: candidate.member.spec.name.to_string(),
+        upstream_model: candidate.upstream_model.to_string(),
+        api_key: candidate.api_key.clone(),
+        number,
+        connect: timeouts.connect,
+        deadline,
+        late,
+    }
+}

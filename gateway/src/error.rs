@@ -1,0 +1,245 @@
+//! The one table from what went wrong to what the client, the metrics and the log see. Nothing else maps errors.
+
+use std::time::Duration;
+
+use adapters::error::envelope;
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use router::outcome::{FailureKind, Stage};
+
+use crate::body::ClientBody;
+
+/// Says whether an SDK should send the request again.
+pub(crate) const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// Everything that ends a request without the answer that was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum ErrorKind {
+    InvalidRequest,
+    UnsupportedMediaType,
+    RequestTooLarge,
+    RequestTimeout,
+    NotFound,
+    MethodNotAllowed,
+    ModelNotFound,
+    UnknownRegion,
+    RegionUnavailable,
+    OperationNotServed,
+    Saturated,
+    NoBackend,
+    BudgetSpent,
+    Poisonous,
+    BuffersFull,
+    ShuttingDown,
+    Internal,
+    /// The upstream says that the request is wrong; its own answer is passed on.
+    ClientFault,
+    Upstream(FailureKind),
+}
+
+/// The columns of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Row {
+    pub(crate) status: StatusCode,
+    /// `error.code`, and the label in metrics and logs.
+    pub(crate) code: &'static str,
+    /// `error.type`.
+    pub(crate) class: &'static str,
+    /// `x-should-retry`, where we know.
+    pub(crate) should_retry: Option<bool>,
+    /// Worth a warning in the log.
+    pub(crate) warn: bool,
+}
+
+const INVALID: &str = "invalid_request_error";
+const SERVER: &str = "server_error";
+const LIMIT: &str = "rate_limit_error";
+
+impl ErrorKind {
+    /// The row of this kind. `docs/errors.md` shows the same table.
+    pub(crate) const fn row(self) -> Row {
+        use StatusCode as S;
+        let (status, code, class, should_retry, warn) = match self {
+            Self::InvalidRequest => (S::BAD_REQUEST, "invalid_request", INVALID, None, false),
+            Self::UnsupportedMediaType => {
+                (S::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", INVALID, None, false)
+            }
+            Self::RequestTooLarge => {
+                (S::PAYLOAD_TOO_LARGE, "request_too_large", INVALID, None, false)
+            }
+            Self::RequestTimeout => (S::REQUEST_TIMEOUT, "request_timeout", INVALID, None, false),
+            Self::NotFound => (S::NOT_FOUND, "not_found", INVALID, None, false),
+            Self::MethodNotAllowed => {
+                (S::METHOD_NOT_ALLOWED, "method_not_allowed", INVALID, None, false)
+            }
+            Self::ModelNotFound => (S::NOT_FOUND, "model_not_found", INVALID, None, false),
+            Self::UnknownRegion => (S::BAD_REQUEST, "unknown_region", INVALID, None, false),
+            Self::RegionUnavailable => {
+                (S::SERVICE_UNAVAILABLE, "region_unavailable", SERVER, None, true)
+            }
+            Self::OperationNotServed | Self::NoBackend => {
+                (S::SERVICE_UNAVAILABLE, "no_backend_available", SERVER, None, true)
+            }
+            Self::Saturated => (S::TOO_MANY_REQUESTS, "rate_limit_exceeded", LIMIT, None, false),
+            Self::BudgetSpent => {
+                (S::SERVICE_UNAVAILABLE, "retry_budget_spent", SERVER, Some(false), true)
+            }
+            Self::Poisonous => (S::BAD_GATEWAY, "poison_request", SERVER, Some(false), true),
+            Self::BuffersFull => (S::SERVICE_UNAVAILABLE, "buffers_full", SERVER, None, true),
+            Self::ShuttingDown => {
+                (S::SERVICE_UNAVAILABLE, "shutting_down", SERVER, Some(true), false)
+            }
+            Self::Internal => (S::INTERNAL_SERVER_ERROR, "internal_error", SERVER, None, true),
+            Self::ClientFault => (S::BAD_REQUEST, "upstream_refused", INVALID, Some(false), false),
+            Self::Upstream(kind) => return upstream_row(kind),
+        };
+        Row { status, code, class, should_retry, warn }
+    }
+}
+
+/// Failover has already tried what could be tried, so an SDK's own retries would only multiply: `x-should-retry: false`,
+/// except where the upstream asked for a later one.
+const fn upstream_row(kind: FailureKind) -> Row {
+    use FailureKind as F;
+    use StatusCode as S;
+    let (status, code, should_retry) = match kind {
+        F::ConnectFailed => (S::BAD_GATEWAY, "upstream_unreachable", Some(false)),
+        F::ConnectTimeout => (S::GATEWAY_TIMEOUT, "upstream_connect_timeout", Some(false)),
+        F::TlsFailed => (S::BAD_GATEWAY, "upstream_tls_failed", Some(false)),
+        F::ConnectionLost => (S::BAD_GATEWAY, "upstream_connection_lost", Some(false)),
+        F::BadResponse => (S::BAD_GATEWAY, "upstream_bad_response", Some(false)),
+        F::FirstEventTimeout | F::IdleTimeout | F::ResponseTimeout | F::TotalTimeout => {
+            (S::GATEWAY_TIMEOUT, "upstream_timeout", Some(false))
+        }
+        F::ServerError | F::ErrorEvent => (S::BAD_GATEWAY, "upstream_error", Some(false)),
+        F::Overloaded => (S::SERVICE_UNAVAILABLE, "upstream_overloaded", None),
+        F::Unauthorized => (S::BAD_GATEWAY, "upstream_unauthorized", Some(false)),
+        F::ModelAbsent => (S::NOT_FOUND, "model_not_found", None),
+        F::Unfinished => (S::BAD_GATEWAY, "upstream_stream_broken", Some(false)),
+        F::ClientFault => (S::BAD_REQUEST, "upstream_refused", Some(false)),
+    };
+    Row { status, code, class: SERVER, should_retry, warn: true }
+}
+
+/// One request's end in an error, with what this request adds to its row.
+#[derive(Debug, Clone)]
+pub(crate) struct Rejection {
+    pub(crate) kind: ErrorKind,
+    pub(crate) message: String,
+    pub(crate) param: Option<&'static str>,
+    pub(crate) retry_after: Option<Duration>,
+    /// An upstream's own status, where it is kept.
+    pub(crate) status: Option<StatusCode>,
+    /// An upstream's own body, passed byte for byte, with its content type.
+    pub(crate) body: Option<(Bytes, HeaderValue)>,
+    allow: Option<&'static str>,
+}
+
+impl Rejection {
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            param: None,
+            retry_after: None,
+            status: None,
+            body: None,
+            allow: None,
+        }
+    }
+
+    pub(crate) fn upstream(kind: FailureKind, stage: Stage, backend: &str) -> Self {
+        let what = describe(kind, stage);
+        Self::new(ErrorKind::Upstream(kind), format!("backend {backend}: {what}"))
+    }
+
+    pub(crate) fn param(mut self, param: Option<&'static str>) -> Self {
+        self.param = param;
+        self
+    }
+
+    pub(crate) fn retry_after(mut self, after: Option<Duration>) -> Self {
+        self.retry_after = after;
+        self
+    }
+
+    pub(crate) fn method(allow: &'static str) -> Self {
+        let message = format!("this path takes {allow}");
+        Self { allow: Some(allow), ..Self::new(ErrorKind::MethodNotAllowed, message) }
+    }
+
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status.unwrap_or_else(|| self.kind.row().status)
+    }
+
+    /// The canonical envelope, or the upstream's own body.
+    pub(crate) fn json(&self) -> Bytes {
+        if let Some((body, _)) = &self.body {
+            return body.clone();
+        }
+        let row = self.kind.row();
+        envelope(&self.message, row.class, self.param, Some(row.code))
+    }
+
+    /// The in-band form for a stream whose head is already out.
+    pub(crate) fn event(&self) -> Bytes {
+        let row = self.kind.row();
+        adapters::error::event(&envelope(&self.message, row.class, self.param, Some(row.code)))
+    }
+
+    /// The response; `retry_after_max` bounds what clients are asked to wait.
+    pub(crate) fn response(&self, retry_after_max: Duration) -> Response<ClientBody> {
+        let row = self.kind.row();
+        let mut response = Response::new(ClientBody::full(self.json()));
+        *response.status_mut() = self.status();
+        let headers = response.headers_mut();
+        let content_type = self.body.as_ref().map_or(JSON, |(_, kind)| kind.clone());
+        headers.insert(CONTENT_TYPE, content_type);
+        if let Some(allow) = self.allow {
+            headers.insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        if let Some(after) = self.retry_after {
+            insert_retry_after(headers, after.min(retry_after_max));
+        }
+        if let Some(retry) = row.should_retry {
+            let value = if retry && self.retry_after.is_none() { "true" } else { "false" };
+            headers.insert(X_SHOULD_RETRY, HeaderValue::from_static(value));
+        }
+        response
+    }
+}
+
+/// Whole seconds, rounded up, at least one: an SDK that waits 0 s hammers.
+fn insert_retry_after(headers: &mut HeaderMap, after: Duration) {
+    let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+    headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+}
+
+const fn describe(kind: FailureKind, stage: Stage) -> &'static str {
+    use FailureKind as F;
+    match kind {
+        F::ConnectFailed => "could not be reached",
+        F::ConnectTimeout => "gave no connection in time",
+        F::TlsFailed => "failed the TLS handshake",
+        F::ConnectionLost => match stage {
+            Stage::MidStream => "lost the connection in the middle of the answer",
+            Stage::Connect | Stage::SendBody | Stage::AwaitHead | Stage::FirstEvent => {
+                "lost the connection before it answered"
+            }
+        },
+        F::BadResponse => "sent something that is not a valid answer",
+        F::FirstEventTimeout => "gave no first event in time",
+        F::IdleTimeout => "stalled in the middle of the answer",
+        F::ResponseTimeout => "gave no complete answer in time",
+        F::TotalTimeout => "did not finish within the request's total time",
+        F::ServerError => "failed",
+        F::Overloaded => "is overloaded",
+        F::Unauthorized => "refused the gateway's credentials",
+        F::ModelAbsent => "does not serve this model",
+        F::ErrorEvent => "failed while it answered",
+        F::Unfinished => "ended the answer before it was finished",
+        F::ClientFault => "refused the request",
+    }
+}

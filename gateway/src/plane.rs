@@ -1,0 +1,192 @@
+//! What the cores of one data plane share, and what it attaches to each backend.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, RwLock};
+
+use arc_swap::ArcSwap;
+use http::{HeaderValue, Uri};
+use router::Operation;
+use router::snapshot::{Snapshot, SnapshotHandle};
+use router::spec::BackendSpec;
+use rustls::pki_types::ServerName;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+use crate::dial::{DialError, Target};
+use crate::settings::ListenSettings;
+use crate::shutdown::Shutdown;
+use crate::telemetry::{BackendCounters, Counters};
+use crate::upstream::Pool;
+
+/// The snapshot type of the data plane.
+pub type World = Snapshot<Arc<Link>>;
+/// The handle through which it is published and read.
+pub type WorldHandle = SnapshotHandle<Arc<Link>>;
+
+/// State shared by all cores.
+pub struct Plane {
+    /// The current snapshot.
+    pub world: Arc<WorldHandle>,
+    pub(crate) listen: ArcSwap<ListenSettings>,
+    pub(crate) tls: RwLock<Option<TlsAcceptor>>,
+    pub(crate) shutdown: Shutdown,
+    /// Counters and histograms.
+    pub counters: Arc<Counters>,
+    buffered: Arc<AtomicU64>,
+    connections: AtomicU64,
+}
+
+impl Plane {
+    pub(crate) fn new(
+        world: Arc<WorldHandle>,
+        listen: ListenSettings,
+        tls: Option<TlsAcceptor>,
+        shutdown: Shutdown,
+        counters: Arc<Counters>,
+    ) -> Self {
+        Self {
+            world,
+            listen: ArcSwap::from_pointee(listen),
+            tls: RwLock::new(tls),
+            shutdown,
+            counters,
+            buffered: Arc::default(),
+            connections: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn listen_settings(&self) -> Arc<ListenSettings> {
+        self.listen.load_full()
+    }
+
+    pub(crate) fn tls_acceptor(&self) -> Option<TlsAcceptor> {
+        self.tls.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// Client connections that are open right now.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.connections.load(Relaxed)
+    }
+
+    pub(crate) fn connection_opened(&self) {
+        self.connections.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn connection_closed(&self) {
+        self.connections.fetch_sub(1, Relaxed);
+    }
+
+    /// An empty share of `server.buffered_bytes`.
+    pub(crate) fn buffer(&self) -> Buffered {
+        Buffered { total: Arc::clone(&self.buffered), held: 0 }
+    }
+
+    /// Bytes of request bodies held right now.
+    #[must_use]
+    pub fn buffered_bytes(&self) -> u64 {
+        self.buffered.load(Relaxed)
+    }
+}
+
+/// One request's share of all body bytes that may be held at once; given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Buffered {
+    total: Arc<AtomicU64>,
+    held: u64,
+}
+
+impl Buffered {
+    /// Takes `bytes` more, unless the process would then hold more than `max`.
+    pub(crate) fn grow(&mut self, bytes: u64, max: u64) -> bool {
+        if self.total.fetch_add(bytes, Relaxed).saturating_add(bytes) > max {
+            self.total.fetch_sub(bytes, Relaxed);
+            return false;
+        }
+        self.held += bytes;
+        true
+    }
+}
+
+impl Drop for Buffered {
+    fn drop(&mut self) {
+        self.total.fetch_sub(self.held, Relaxed);
+    }
+}
+
+/// What the data plane attaches to a backend: everything about its connections that can be prepared.
+pub struct Link {
+    target: Result<Target, String>,
+    /// `Host` as the backend knows itself: Ollama refuses foreign ones.
+    pub(crate) host: HeaderValue,
+    uris: [Uri; 3],
+    path_prefix: String,
+    pools: Box<[Pool]>,
+    pub(crate) counters: BackendCounters,
+}
+
+/// The operations that go upstream, in the order of [`Link::uris`].
+const FORWARDED: [Operation; 3] =
+    [Operation::ChatCompletions, Operation::Completions, Operation::Embeddings];
+
+impl Link {
+    /// Prepares a backend's connections; nothing is opened yet. An unusable address is kept as the reason that every
+    /// attempt then fails with.
+    pub(crate) fn new(spec: &BackendSpec, cores: usize, counters: &Counters) -> Self {
+        let parsed = parse(spec);
+        let (target, host, path_prefix) = match parsed {
+            Ok((target, host, prefix)) => (Ok(target), host, prefix),
+            Err(reason) => (Err(reason), HeaderValue::from_static("invalid"), String::new()),
+        };
+        let uris = FORWARDED.map(|operation| {
+            format!("{path_prefix}{}", operation.path()).parse().unwrap_or_default()
+        });
+        Self {
+            target,
+            host,
+            uris,
+            path_prefix,
+            pools: (0..cores.max(1)).map(|_| Pool::default()).collect(),
+            counters: counters.backend(spec.name.as_str()),
+        }
+    }
+
+    pub(crate) fn target(&self) -> Result<&Target, DialError> {
+        self.target.as_ref().map_err(|reason| DialError::Address(reason.clone()))
+    }
+
+    /// A path on this backend, below its prefix.
+    pub(crate) fn path(&self, path: &str) -> String {
+        format!("{}{path}", self.path_prefix)
+    }
+
+    pub(crate) fn pool(&self, core: usize) -> &Pool {
+        &self.pools[core % self.pools.len()]
+    }
+
+    /// The request target for an operation, with the client's query string as it was.
+    pub(crate) fn uri(&self, operation: Operation, query: Option<&str>) -> Option<Uri> {
+        let index = FORWARDED.iter().position(|known| *known == operation)?;
+        match query {
+            None => Some(self.uris[index].clone()),
+            Some(query) => format!("{}{}?{query}", self.path_prefix, operation.path()).parse().ok(),
+        }
+    }
+}
+
+fn parse(spec: &BackendSpec) -> Result<(Target, HeaderValue, String), String> {
+    let uri: Uri = spec.url.parse().map_err(|error| format!("{}: {error}", spec.url))?;
+    let https = uri.scheme_str() == Some("https");
+    let authority = uri.authority().ok_or_else(|| format!("{} names no host", spec.url))?;
+    let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+    let port = authority.port_u16().unwrap_or(if https { 443 } else { 80 });
+    let tls = if https {
+        let connector = TlsConnector::from(crate::tls::client(spec.ca_pem.as_deref())?);
+        let name = ServerName::try_from(host.clone()).map_err(|error| error.to_string())?;
+        Some((connector, name))
+    } else {
+        None
+    };
+    let header = HeaderValue::try_from(authority.as_str()).map_err(|error| error.to_string())?;
+    let prefix = uri.path().trim_end_matches('/').to_owned();
+    Ok((Target { host, port, tls }, header, prefix))
+}

@@ -1,0 +1,328 @@
+//! The answer on its way to the client: the upstream's frames as they are, watched, with only complete events let through.
+//!
+//! One body polls the other; there is no channel and no task between them. Dropping it closes the upstream connection.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use adapters::StreamEnd;
+use adapters::sse::Scanner;
+use bytes::Bytes;
+use http_body::Body;
+use hyper::body::Incoming;
+use router::outcome::{FailureKind, Stage};
+use tokio::sync::futures::OwnedNotified;
+use tokio::time::{Instant, Sleep};
+
+use crate::attempt::Flow;
+use crate::body::Cut;
+use crate::error::{ErrorKind, Rejection};
+use crate::report::Report;
+use crate::shutdown::{Phase, Shutdown};
+use crate::tail::Tail;
+use crate::tenure::Tenure;
+use crate::upstream::Lease;
+
+/// How long a finished stream's connection may take to show its end and be used again.
+const LINGER: Duration = Duration::from_millis(100);
+
+/// Where an answer stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Live,
+    /// Everything was said.
+    Ended,
+    /// It cannot go on and cannot say so.
+    Cut,
+}
+
+/// One committed answer being relayed.
+pub(crate) struct Relay {
+    ready: VecDeque<Bytes>,
+    tail: Tail,
+    scanner: Option<Scanner>,
+    upstream: Option<(Incoming, Lease)>,
+    unframed: bool,
+    last_byte_closes: bool,
+    state: State,
+    /// The in-flight slot and the backend that failures are reported to.
+    tenure: Tenure,
+    timer: IdleTimer,
+    abort: Abort,
+}
+
+/// Wakes when the process stops waiting for answers.
+struct Abort {
+    shutdown: Shutdown,
+    core: usize,
+    changed: Pin<Box<OwnedNotified>>,
+}
+
+impl Abort {
+    fn new(shutdown: &Shutdown, core: usize) -> Self {
+        let changed = Box::pin(shutdown.changed(core));
+        Self { shutdown: shutdown.clone(), core, changed }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if self.shutdown.phase() == Phase::Aborting {
+                return Poll::Ready(());
+            }
+            ready!(self.changed.as_mut().poll(cx));
+            self.changed = Box::pin(self.shutdown.changed(self.core));
+        }
+    }
+}
+
+/// The deadlines of a running answer. Only time spent waiting for the upstream counts: a slow reader is not its fault.
+struct IdleTimer {
+    idle: Duration,
+    total: Option<Instant>,
+    waiting_since: Option<Instant>,
+    sleep: Pin<Box<Sleep>>,
+}
+
+impl IdleTimer {
+    fn progressed(&mut self) {
+        self.waiting_since = None;
+    }
+
+    /// Ready with what has run out.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<FailureKind> {
+        let since = *self.waiting_since.get_or_insert_with(Instant::now);
+        let idle_at = since + self.idle;
+        let (at, kind) = match self.total {
+            Some(total) if total < idle_at => (total, FailureKind::TotalTimeout),
+            _ => (idle_at, FailureKind::IdleTimeout),
+        };
+        if self.sleep.deadline() > at {
+            self.sleep.as_mut().reset(at);
+        }
+        // The alarm may be from an earlier wait: it is moved only when it rings.
+        loop {
+            ready!(self.sleep.as_mut().poll(cx));
+            if Instant::now() >= at {
+                return Poll::Ready(kind);
+            }
+            self.sleep.as_mut().reset(at);
+        }
+    }
+}
+
+/// What a relay is held to.
+pub(crate) struct Bounds {
+    pub(crate) idle: Duration,
+    pub(crate) total: Option<Instant>,
+    pub(crate) event_hold: usize,
+}
+
+impl Relay {
+    pub(crate) fn new(
+        flow: Flow,
+        tenure: Tenure,
+        bounds: &Bounds,
+        shutdown: &Shutdown,
+        core: usize,
+    ) -> Self {
+        let Flow { prelude, scanner, body, lease, unframed, boundary } = flow;
+        let mut relay = Self {
+            ready: VecDeque::with_capacity(prelude.len()),
+            tail: Tail::new(bounds.event_hold),
+            scanner,
+            upstream: Some((body, lease)),
+            unframed,
+            last_byte_closes: false,
+            state: State::Live,
+            tenure,
+            timer: IdleTimer {
+                idle: bounds.idle,
+                total: bounds.total,
+                waiting_since: None,
+                sleep: Box::pin(tokio::time::sleep(bounds.idle)),
+            },
+            abort: Abort::new(shutdown, core),
+        };
+        relay.replay(prelude, boundary);
+        relay
+    }
+
+    /// Lets the held start of the answer through.
+    fn replay(&mut self, mut prelude: Vec<Bytes>, boundary: Option<usize>) {
+        let Some(last) = prelude.pop() else { return };
+        if self.scanner.is_none() {
+            prelude.push(last);
+            self.ready.extend(prelude);
+            return;
+        }
+        for piece in prelude {
+            // Whatever was incomplete in an earlier piece is completed by the boundary in the last one.
+            self.tail.hold(piece, None, &mut self.ready);
+        }
+        self.tail.hold(last, boundary, &mut self.ready);
+        self.after_scan(false);
+    }
+
+    /// The next bytes for the client.
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut report: Option<&mut Report>,
+    ) -> Poll<Option<Result<Bytes, Cut>>> {
+        loop {
+            if let Some(bytes) = self.ready.pop_front() {
+                if self.ready.is_empty() && self.state == State::Ended {
+                    self.conclude(report.as_deref_mut());
+                }
+                return Poll::Ready(Some(Ok(bytes)));
+            }
+            match self.state {
+                State::Live => {}
+                State::Ended => {
+                    self.conclude(report);
+                    return Poll::Ready(None);
+                }
+                State::Cut => {
+                    self.conclude(report);
+                    return Poll::Ready(Some(Err(Cut)));
+                }
+            }
+            ready!(self.poll_upstream(cx));
+        }
+    }
+
+    fn poll_upstream(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some((body, _)) = &mut self.upstream else {
+            self.state = State::Ended;
+            return Poll::Ready(());
+        };
+        match Pin::new(body).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Ok(data) = frame.into_data() {
+                    self.take(data);
+                }
+            }
+            Poll::Ready(Some(Err(_))) => self.lost(FailureKind::ConnectionLost),
+            Poll::Ready(None) => self.finished(),
+            Poll::Pending => {
+                if self.abort.poll(cx).is_ready() {
+                    let told = Rejection::new(ErrorKind::ShuttingDown, "the gateway is stopping");
+                    self.break_off(&told);
+                } else {
+                    let kind = ready!(self.timer.poll(cx));
+                    self.lost(kind);
+                }
+            }
+        }
+        Poll::Ready(())
+    }
+
+    fn take(&mut self, data: Bytes) {
+        let Some(scanner) = &mut self.scanner else {
+            self.timer.progressed();
+            if let Some(last) = data.trim_ascii_end().last() {
+                self.last_byte_closes = matches!(last, b'}' | b']');
+            }
+            self.ready.push_back(data);
+            return;
+        };
+        let scan = scanner.push(&data);
+        if scan.events > 0 {
+            self.timer.progressed();
+            self.tenure.progressed();
+        }
+        if scan.error.is_some() {
+            self.tenure.failed(FailureKind::ErrorEvent);
+        }
+        let done = scan.done;
+        self.tail.hold(data, scan.boundary, &mut self.ready);
+        self.after_scan(done);
+    }
+
+    /// What the events so far mean for the answer as a whole.
+    fn after_scan(&mut self, done: bool) {
+        let Some(scanner) = &self.scanner else { return };
+        if scanner.aborted() {
+            self.lost(FailureKind::Unfinished);
+        } else if done || scanner.saw_done() {
+            // The upstream may keep its connection open for long: the client is not made to wait for that.
+            self.state = State::Ended;
+            self.release();
+        }
+    }
+
+    /// The upstream's body has ended.
+    fn finished(&mut self) {
+        let whole = match &mut self.scanner {
+            Some(scanner) => match scanner.finish() {
+                // A failed stream has told the client so itself.
+                StreamEnd::Complete | StreamEnd::Failed => true,
+                StreamEnd::Unfinished | StreamEnd::Aborted => false,
+            },
+            None => !self.unframed || self.last_byte_closes,
+        };
+        if !whole {
+            self.lost(FailureKind::Unfinished);
+            return;
+        }
+        self.tail.release(&mut self.ready);
+        self.state = State::Ended;
+        if let Some((_, lease)) = self.upstream.take() {
+            lease.park();
+        }
+    }
+
+    /// The upstream is gone, silent or wrong in the middle of the answer.
+    fn lost(&mut self, kind: FailureKind) {
+        // Every choice has said why it ended: what is missing is at most a usage count and `[DONE]`.
+        let finished = self.scanner.as_ref().is_some_and(|s| s.finished() && !s.aborted());
+        if finished && kind == FailureKind::ConnectionLost {
+            self.tail.release(&mut self.ready);
+            self.state = State::Ended;
+            self.upstream = None;
+            return;
+        }
+        self.tenure.failed(kind);
+        let told = Rejection::upstream(kind, Stage::MidStream, self.tenure.backend());
+        let broken = Rejection::new(ErrorKind::Upstream(FailureKind::Unfinished), told.message);
+        self.break_off(&broken);
+    }
+
+    /// Ends the answer with an error event, or, where none can follow cleanly, without a clean end.
+    fn break_off(&mut self, told: &Rejection) {
+        self.upstream = None;
+        self.tenure.broken(told.kind.row().code);
+        let clean = self.tail.discard();
+        if self.scanner.is_some() && clean {
+            self.ready.push_back(told.event());
+            self.state = State::Ended;
+        } else {
+            self.state = State::Cut;
+        }
+    }
+
+    /// `[DONE]` was seen: the connection is good again once its body has ended.
+    fn release(&mut self) {
+        let Some((mut body, lease)) = self.upstream.take() else { return };
+        tokio::spawn(async move {
+            let end = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx));
+            if let Ok(None) = tokio::time::timeout(LINGER, end).await {
+                lease.park();
+            }
+        });
+    }
+
+    fn conclude(&mut self, report: Option<&mut Report>) {
+        self.tenure.leave();
+        let Some(report) = report else { return };
+        if let Some(scanner) = &self.scanner {
+            report.usage = scanner.usage();
+        }
+        match self.tenure.code() {
+            Some(code) => report.failed(code, true),
+            None => report.delivered(),
+        }
+    }
+}

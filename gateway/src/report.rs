@@ -1,0 +1,152 @@
+//! What is known of one request; finished, it becomes one log line and the request's metrics.
+
+use std::sync::Arc;
+
+use adapters::Usage;
+use http::StatusCode;
+use router::Operation;
+use tokio::time::Instant;
+
+use crate::dispatch::Origin;
+use crate::plane::Plane;
+use crate::request_id::RequestId;
+
+/// How a request ended, as metrics and log say it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// Not over yet: dropped in this state, the client left.
+    Open,
+    /// The whole answer was handed to the client.
+    Delivered,
+    /// It ended in an error, before or after the head went out.
+    Failed(&'static str),
+}
+
+/// One request, from head to the end of its answer.
+pub(crate) struct Report {
+    plane: Arc<Plane>,
+    begun: Instant,
+    pub(crate) id: RequestId,
+    pub(crate) operation: Option<Operation>,
+    /// A name of ours, never the client's string: bounded.
+    pub(crate) model: Option<String>,
+    pub(crate) backend: Option<String>,
+    pub(crate) region: Option<String>,
+    pub(crate) head: Option<String>,
+    pub(crate) attempts: u32,
+    pub(crate) stream: bool,
+    pub(crate) status: Option<StatusCode>,
+    pub(crate) usage: Option<Usage>,
+    first_event: Option<Instant>,
+    bytes: u64,
+    end: End,
+    warn: bool,
+}
+
+impl Report {
+    pub(crate) fn begin(plane: &Arc<Plane>, id: RequestId) -> Box<Self> {
+        Box::new(Self {
+            plane: Arc::clone(plane),
+            begun: Instant::now(),
+            id,
+            operation: None,
+            model: None,
+            backend: None,
+            region: None,
+            head: None,
+            attempts: 0,
+            stream: false,
+            status: None,
+            usage: None,
+            first_event: None,
+            bytes: 0,
+            end: End::Open,
+            warn: false,
+        })
+    }
+
+    pub(crate) const fn begun(&self) -> Instant {
+        self.begun
+    }
+
+    /// The answer is committed: its first content event or its whole body is there.
+    pub(crate) fn committed(&mut self) {
+        self.first_event.get_or_insert_with(Instant::now);
+    }
+
+    /// Where the answer, or the last attempt at one, came from.
+    pub(crate) fn came_from(&mut self, origin: &Origin) {
+        self.backend.clone_from(&origin.backend);
+        self.region.clone_from(&origin.region);
+        self.head.clone_from(&origin.head);
+        self.model.clone_from(&origin.model);
+        self.attempts = origin.attempts;
+    }
+
+    /// The request ends in this error.
+    pub(crate) const fn failed(&mut self, code: &'static str, warn: bool) {
+        self.end = End::Failed(code);
+        self.warn = warn;
+    }
+
+    pub(crate) fn panicked(&mut self) {
+        self.plane.counters.panics.increment(1);
+        self.failed("internal_error", true);
+    }
+
+    pub(crate) const fn sent(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+    }
+
+    /// The client has everything that matters; what it does next is its own affair.
+    pub(crate) fn delivered(&mut self) {
+        if self.end == End::Open {
+            self.end = End::Delivered;
+        }
+    }
+
+    const fn outcome(&self) -> &'static str {
+        match self.end {
+            End::Open => "client_left",
+            End::Delivered => "ok",
+            End::Failed(code) => code,
+        }
+    }
+}
+
+/// nginx's number for a client that left before the answer began.
+const CLIENT_LEFT: u16 = 499;
+
+impl Drop for Report {
+    fn drop(&mut self) {
+        let elapsed = self.begun.elapsed();
+        let status = self.status.map_or(CLIENT_LEFT, |status| status.as_u16());
+        let first_event = self.first_event.map(|at| at.duration_since(self.begun));
+        self.plane.counters.request(self.operation, status, self.outcome(), elapsed, first_event);
+        let operation = self.operation.map_or("none", Operation::as_str);
+        macro_rules! line {
+            ($level:ident) => {
+                tracing::$level!(
+                    target: "forebay::request",
+                    request_id = self.id.as_str(),
+                    upstream_id = self.id.own(),
+                    operation,
+                    model = self.model.as_deref(),
+                    backend = self.backend.as_deref(),
+                    region = self.region.as_deref(),
+                    attempts = self.attempts,
+                    stream = self.stream,
+                    status,
+                    outcome = self.outcome(),
+                    bytes = self.bytes,
+                    prompt_tokens = self.usage.as_ref().map(|usage| usage.prompt_tokens),
+                    completion_tokens = self.usage.as_ref().map(|usage| usage.completion_tokens),
+                    first_event_ms = first_event.map(|span| span.as_secs_f64() * 1e3),
+                    duration_ms = elapsed.as_secs_f64() * 1e3,
+                    "request"
+                )
+            };
+        }
+        if self.warn { line!(warn) } else { line!(info) }
+    }
+}

@@ -1,0 +1,132 @@
+//! The edge of every request: its id, the operation it asks for, defects caught, and the headers of every answer.
+
+use std::any::Any;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use adapters::{Resolved, resolve};
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE, ORIGIN, VARY};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use router::Operation;
+
+use crate::body::ClientBody;
+use crate::connection::Core;
+use crate::error::{ErrorKind, Rejection};
+use crate::io::ActiveRequest;
+use crate::plane::World;
+use crate::report::Report;
+use crate::request_id::RequestId;
+use crate::{headers, listing, proxy};
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// How long a browser may remember what a preflight allowed, in seconds.
+const PREFLIGHT_MAX_AGE: HeaderValue = HeaderValue::from_static("600");
+
+/// Answers one request, whatever happens.
+pub(crate) async fn handle(
+    core: Arc<Core>,
+    active: ActiveRequest,
+    request: Request<Incoming>,
+) -> Response<ClientBody> {
+    let counted = (active, core.request());
+    // One snapshot for the whole request.
+    let world = core.plane.world.load();
+    let id = RequestId::new(fastrand::u128(..), request.headers().get(X_REQUEST_ID));
+    let mut report = Report::begin(&core.plane, id);
+    let origin = request.headers().get(ORIGIN).cloned();
+    let served = caught(route(&core, &mut report, &world, request)).await;
+    let served = served.unwrap_or_else(|_| {
+        report.panicked();
+        Err(Rejection::new(ErrorKind::Internal, "the gateway met a defect of its own"))
+    });
+    let mut response = served.unwrap_or_else(|rejection| {
+        let row = rejection.kind.row();
+        report.failed(row.code, row.warn);
+        let mut response = rejection.response(world.service().retry_after_max);
+        headers::origin(&world, &report, response.headers_mut());
+        response
+    });
+    finish_headers(&world, &report, origin.as_ref(), response.headers_mut());
+    report.status = Some(response.status());
+    response.body_mut().carry(report, counted);
+    response
+}
+
+/// Runs to the end or to a panic.
+async fn caught<T>(future: impl Future<Output = T>) -> Result<T, Box<dyn Any + Send>> {
+    let mut future = pin!(future);
+    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+        Ok(Poll::Pending) => Poll::Pending,
+        Ok(Poll::Ready(done)) => Poll::Ready(Ok(done)),
+        Err(panic) => Poll::Ready(Err(panic)),
+    })
+    .await
+}
+
+async fn route(
+    core: &Arc<Core>,
+    report: &mut Report,
+    world: &Arc<World>,
+    request: Request<Incoming>,
+) -> Result<Response<ClientBody>, Rejection> {
+    let path = request.uri().path().to_owned();
+    match resolve(request.method().as_str(), &path) {
+        Resolved::Operation(Operation::ListModels) => {
+            report.operation = Some(Operation::ListModels);
+            Ok(json(listing::all(world)))
+        }
+        Resolved::Model(id) => {
+            report.operation = Some(Operation::GetModel);
+            listing::one(world, &id).map(json)
+        }
+        Resolved::Operation(operation) => {
+            report.operation = Some(operation);
+            proxy::serve(core, report, world, operation, request).await
+        }
+        Resolved::Preflight { allow } => Ok(preflight(world, request.headers(), allow)),
+        Resolved::MethodNotAllowed { allow } => Err(Rejection::method(allow)),
+        Resolved::NotFound => {
+            Err(Rejection::new(ErrorKind::NotFound, "no such path; the API begins at /v1"))
+        }
+    }
+}
+
+fn json(body: Bytes) -> Response<ClientBody> {
+    let mut response = Response::new(ClientBody::full(body));
+    response.headers_mut().insert(CONTENT_TYPE, JSON);
+    response
+}
+
+fn preflight(world: &World, request: &HeaderMap, allow: &'static str) -> Response<ClientBody> {
+    let mut response = Response::new(ClientBody::full(Bytes::new()));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let headers = response.headers_mut();
+    headers.insert(ALLOW, HeaderValue::from_static(allow));
+    if !world.service().cors_origins.is_empty() {
+        headers.insert("access-control-allow-methods", HeaderValue::from_static(allow));
+        headers.insert("access-control-max-age", PREFLIGHT_MAX_AGE);
+        headers.append(VARY, HeaderValue::from_static("access-control-request-headers"));
+        if let Some(asked) = request.get("access-control-request-headers") {
+            headers.insert("access-control-allow-headers", asked.clone());
+        }
+    }
+    response
+}
+
+fn finish_headers(
+    world: &World,
+    report: &Report,
+    origin: Option<&HeaderValue>,
+    headers: &mut HeaderMap,
+) {
+    if let Ok(id) = HeaderValue::from_str(report.id.as_str()) {
+        headers.insert(X_REQUEST_ID, id);
+    }
+    headers::cors(headers, &world.service().cors_origins, origin);
+}
