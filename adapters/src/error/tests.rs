@@ -56,6 +56,7 @@ fn every_shape_gives_its_message() {
         (r#"{"error":{"message":5}}"#, "5", None, None, false),
         (r#"{"error":{"message":"m","code":{}}}"#, "m", None, None, false),
         (r#"{"error":{"message":"m","code":1.5}}"#, "m", None, Some("1.5"), false),
+        (r#"{"error":{"message":"m","param":["x"]}}"#, "m", None, None, false),
         (r#""text""#, "text", None, None, false),
     ] {
         let error = read(body);
@@ -73,6 +74,7 @@ fn messages_are_cut_between_characters() {
     for body in [
         format!(r#"{{"error":{{"message":"{long}"}}}}"#),
         format!(r#"{{"error":"{long}"}}"#),
+        format!(r#"{{"error":{{"message":"x{long}"}}}}"#),
         long.clone(),
         format!("x{long}"),
     ] {

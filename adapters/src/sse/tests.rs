@@ -277,6 +277,34 @@ fn a_huge_event_passes_with_bounded_memory() {
 }
 
 #[test]
+fn a_split_event_is_kept_up_to_its_bound() {
+    for (text, gave_up) in [(EVENT_MAX_BYTES - 200, false), (EVENT_MAX_BYTES, true)] {
+        let mut scanner = chat(1);
+        let event = format!(
+            "data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{}\"}},\"finish_reason\":\"length\"}}]}}\n\n",
+            "x".repeat(text)
+        );
+        scanner.push(&event.as_bytes()[..20]);
+        let scan = scanner.push(&event.as_bytes()[20..]);
+        assert_eq!((scan.boundary, scan.events), (Some(event.len() - 20), 1));
+        assert_eq!((scanner.gave_up(), scanner.finished()), (gave_up, !gave_up));
+    }
+}
+
+#[test]
+fn data_lines_are_joined_and_a_mark_is_dropped() {
+    let event = chunk::data(b"event: error\rdata: a\r\ndata:b\nother: c\ndata\n\n").unwrap();
+    assert_eq!((&*event.data, event.named_error), (&b"a\nb\n"[..], true));
+    assert!(chunk::data(b": data: x\n\n").is_none());
+    assert!(chunk::data(b"database: x\n\n").is_none());
+    // A byte order mark is dropped before the first event only.
+    let marked = format!("\u{feff}{STOP}\n\n");
+    assert_eq!(run(marked.as_bytes(), StreamDialect::Chat, 1).2, StreamEnd::Complete);
+    let late = format!("{HELLO}\n\n\u{feff}{STOP}\n\n");
+    assert_eq!(run(late.as_bytes(), StreamDialect::Chat, 1).2, StreamEnd::Unfinished);
+}
+
+#[test]
 fn a_huge_event_in_one_chunk_is_understood() {
     let mut scanner = chat(1);
     let text = "x".repeat(1 << 20);
