@@ -132,9 +132,36 @@ impl Exchange<'_> {
             Route::Rerank => embed::rerank(kind, &vitals_model, ask),
             Route::Tokenize => embed::tokens(ask),
         };
-        let framing = script.framing.unwrap_or(Framing::Length);
+        self.document(body).await
+    }
+
+    /// Sends a whole answer. A fault that names an event breaks it in its middle; one that speaks in
+    /// events becomes the error status that the server sends in its place.
+    async fn document(&mut self, body: String) -> Result<End, Stop> {
+        let framing = self.script.framing.unwrap_or(Framing::Length);
+        let half = At::Bytes(body.len() / 2);
+        let fault = self.script.fault.clone();
         let fixed = Fixed { framing, ..Fixed::json(200, body) };
-        self.fixed(&fixed).await
+        let Some(fault) = fault.filter(|f| matches!(f.at, At::Events(_) | At::Finish | At::Done))
+        else {
+            return self.fixed(&fixed).await;
+        };
+        match fault.how {
+            How::ErrorEvent { code, message } => self.refuse(code, &message, None).await,
+            How::DeadRunner => {
+                let message = "an error was encountered while running the model: unexpected EOF";
+                self.refuse(500, message, None).await
+            }
+            how => {
+                // Half a document cannot end cleanly or by half an event: it is cut.
+                let how = match how {
+                    How::CleanEnd | How::HalfEvent | How::HalfEventCleanEnd => How::Fin,
+                    how => how,
+                };
+                self.script = (*self.script).clone().fault(half, how).into();
+                self.fixed(&fixed).await
+            }
+        }
     }
 
     async fn busy(&mut self) -> Result<End, Stop> {
@@ -289,20 +316,29 @@ async fn events(
         writer.link.pause(Duration::from_millis(script.sse.comment_gap_ms)).await?;
     }
     writer.link.pause(Duration::from_millis(script.first_ms)).await?;
+    let mut glued = Vec::new();
     for (i, piece) in pieces.iter().enumerate() {
         let event = render(piece);
         let due = writer.breaks_at(At::Events(writer.events))
             || (piece.finishes() && writer.breaks_at(At::Finish))
             || (*piece == Piece::Done && writer.breaks_at(At::Done));
         if due {
+            if !glued.is_empty() {
+                writer.body(&glued).await?;
+            }
             return writer.break_off(Some(meta), &event).await;
         }
         let is_content = !matches!(piece, Piece::Usage | Piece::Done);
-        if i > 0 && is_content {
+        if i > 0 && is_content && glued.is_empty() {
             writer.link.pause(Duration::from_millis(script.gap_ms)).await?;
         }
-        writer.body(&event).await?;
+        glued.extend_from_slice(&event);
         writer.events += 1;
+        if pieces.get(i + 1).is_some_and(|next| glues(meta.kind, piece, next)) {
+            continue;
+        }
+        writer.body(&glued).await?;
+        glued.clear();
         for _ in 0..script.sse.comments_between {
             writer.body(&sse::comment(script)).await?;
         }
@@ -320,6 +356,18 @@ async fn events(
     }
     let _ = writer.finish().await;
     Ok(())
+}
+
+/// Whether the server writes two events as one HTTP chunk: llama-server its role chunk and the first
+/// token, Ollama its last chunk and `[DONE]`.
+fn glues(kind: Kind, piece: &Piece, next: &Piece) -> bool {
+    match kind {
+        Kind::LlamaServer => {
+            matches!((piece, next), (Piece::Role { .. }, Piece::Role { .. } | Piece::Word { .. }))
+        }
+        Kind::Ollama => *next == Piece::Done,
+        Kind::Vllm | Kind::Tei | Kind::Plain => false,
+    }
 }
 
 /// Whether usage is written on ordinary chunks, and as what.

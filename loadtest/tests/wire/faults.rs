@@ -205,3 +205,19 @@ fn it_can_die_in_mid_stream() {
     assert_eq!(bystander.end(), Ending::Reset);
     assert!(upstream.is_dead());
 }
+
+#[test]
+fn plain_answers_break_where_streams_would() {
+    let upstream = vllm(Script::default());
+    let whole = chat(&upstream, PLAIN).0.body.len();
+    for (how, ending) in [(How::Fin, Ending::Fin), (How::CleanEnd, Ending::Fin)] {
+        upstream.script(Script::broken(At::Events(3), how));
+        let (response, _) = chat(&upstream, PLAIN);
+        assert_eq!((response.status(), response.ending), (200, ending));
+        assert_eq!(response.body.len(), whole / 2);
+    }
+    upstream.script(Script::broken(At::Events(3), How::error(500)));
+    let (response, _) = chat(&upstream, PLAIN);
+    assert_eq!(response.status(), 500);
+    assert!(response.text().contains("Internal server error"));
+}

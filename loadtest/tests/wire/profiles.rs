@@ -40,6 +40,8 @@ fn ollama_has_role_and_text_in_each_chunk() {
     let (response, _) = chat(&ollama, STREAM);
     let events = response.events();
     assert_eq!(events.len(), 3 + 1 + 1);
+    // The finish chunk and `[DONE]` are one HTTP chunk.
+    assert_eq!(response.chunks.len(), 4);
     assert!(events[0].contains(r#""choices":[{"index":0,"delta":{"role":"assistant","content":"baba"},"finish_reason":null}]"#));
     assert!(
         events[3].contains(r#""delta":{"role":"assistant","content":""},"finish_reason":"stop""#)
@@ -95,6 +97,8 @@ fn llama_server_closes_after_streams_without_a_word() {
     llama.script(Script::words(2, 0));
     let (response, mut raw) = chat(&llama, STREAM);
     assert!(response.events()[0].contains(r#""delta":{"role":"assistant","content":null}"#));
+    // The role chunk and the first token are one HTTP chunk.
+    assert_eq!((response.events().len(), response.chunks.len()), (5, 4));
     assert!(!response.head.to_ascii_lowercase().contains("connection:"));
     assert_eq!((response.ending, raw.end()), (Ending::Whole, Ending::Fin));
     let (response, mut raw) = chat(&llama, &PLAIN.replace("tiny", "nope"));
