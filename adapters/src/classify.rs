@@ -103,6 +103,7 @@ const TABLE: &[Row] = &[
             "<html",
             "<HTML",
             "<!DOCTYPE",
+            "<!doctype",
         ]),
         Verdict::NotServed,
     ),
@@ -126,7 +127,8 @@ const TABLE: &[Row] = &[
     ),
     row(EVERY, (400, 422), Body::Has(TOO_LONG), Verdict::ContextLength),
     row(EVERY, (400, 499), Body::Any, Verdict::ClientFault),
-    // Client faults that come as 500.
+    // Client faults that come as 500. The texts of the two rows after this one are from llama.cpp (`tools/server`), not
+    // from a run.
     row(
         GENERIC,
         (500, 500),
@@ -137,6 +139,8 @@ const TABLE: &[Row] = &[
         ]),
         Verdict::ClientFault,
     ),
+    row(GENERIC, (500, 500), Body::Has(&["is too large to process"]), Verdict::ContextLength),
+    row(GENERIC, (500, 500), Body::Has(&["requires --jinja flag"]), Verdict::NotServed),
     row(
         &[Kind::Ollama],
         (500, 500),

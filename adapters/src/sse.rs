@@ -41,7 +41,8 @@ impl ErrorEvent {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Scan {
     /// Offset in this chunk just after the last event that is complete, its blank line included; `None` when no
-    /// event ended in this chunk. All before it can be passed on at once.
+    /// event ended in this chunk. All before it can be passed on at once. After an abort it no longer moves, so that
+    /// a `[DONE]` that follows does not get past the error event which must come first.
     pub boundary: Option<usize>,
     /// Content was seen, in this chunk or before.
     pub first_content: bool,
@@ -76,6 +77,8 @@ pub enum StreamEnd {
 pub struct Scanner {
     framer: Framer,
     state: State,
+    /// Bytes since the last boundary.
+    pending: usize,
 }
 
 /// What the events so far have shown.
@@ -97,6 +100,7 @@ impl Scanner {
     pub fn new(dialect: StreamDialect, choices: u32) -> Self {
         Self {
             framer: Framer::default(),
+            pending: 0,
             state: State {
                 dialect,
                 finished: Finished::new(choices),
@@ -114,7 +118,19 @@ impl Scanner {
     pub fn push(&mut self, chunk: &[u8]) -> Scan {
         let mut scan = Scan::default();
         let state = &mut self.state;
-        scan.boundary = self.framer.push(chunk, |block| state.see(block, &mut scan));
+        let mut aborted_at = None;
+        let boundary = self.framer.push(chunk, |block| {
+            let before = state.aborted;
+            state.see(block, &mut scan);
+            if state.aborted && !before {
+                aborted_at = Some(block.end);
+            }
+        });
+        scan.boundary = if state.aborted { aborted_at } else { boundary };
+        self.pending = match scan.boundary {
+            Some(boundary) => chunk.len() - boundary,
+            None => self.pending + chunk.len(),
+        };
         if self.framer.overflowed() && !state.content {
             state.content = true;
         }
@@ -177,10 +193,11 @@ impl Scanner {
         self.state.aborted
     }
 
-    /// Bytes since the last boundary, over all chunks: the incomplete event at the end.
+    /// Bytes since the last boundary, over all chunks: the incomplete event at the end, or all that came after an
+    /// abort.
     #[must_use]
     pub const fn carry_len(&self) -> usize {
-        self.framer.carry_len()
+        self.pending
     }
 
     /// An event was split over chunks and longer than [`EVENT_MAX_BYTES`], so what it held is not known.

@@ -54,6 +54,14 @@ fn bodies_that_change_the_verdict() {
         // UPSTREAMS 15 and 19: client faults as 500.
         (OpenAi, 500, error("[json.exception.parse_error.101] parse error at line 1"), ClientFault),
         (OpenAi, 500, error("image input is not supported - hint: ..."), ClientFault),
+        (
+            OpenAi,
+            500,
+            error("input is too large to process. increase the physical batch size"),
+            ContextLength,
+        ),
+        (OpenAi, 500, error("tools param requires --jinja flag"), NotServed),
+        (OpenAi, 404, "<!doctype html><title>x</title>".into(), NotServed),
         (Vllm, 500, error("[json.exception.parse_error.101]"), Failure(ServerError)),
         (OpenAi, 501, error("This server does not support embeddings."), NotServed),
         (OpenAi, 503, error("Loading model"), Failure(Overloaded)),

@@ -103,8 +103,8 @@ struct Chunk<'a> {
 
 #[derive(Deserialize)]
 struct Choice<'a> {
-    #[serde(default)]
-    index: u32,
+    #[serde(borrow, default)]
+    index: Option<&'a RawValue>,
     #[serde(borrow, default)]
     delta: Option<&'a RawValue>,
     #[serde(borrow, default)]
@@ -114,9 +114,19 @@ struct Choice<'a> {
 }
 
 impl Choice<'_> {
+    /// 0 where it is missing or odd: a choice that ended must not go uncounted.
+    fn index(&self) -> u32 {
+        self.index.and_then(|index| index.get().parse().ok()).unwrap_or(0)
+    }
+
+    /// Why it ended; some servers say `""` for "not yet".
+    fn end(&self) -> Option<&str> {
+        self.finish_reason.map(RawValue::get).filter(|reason| *reason != "\"\"")
+    }
+
     /// Nothing but a role, empty strings and nulls, and not the end.
     fn is_empty(&self, dialect: StreamDialect) -> bool {
-        self.finish_reason.is_none()
+        self.end().is_none()
             && match dialect {
                 StreamDialect::Chat => self.delta.is_some_and(|delta| {
                     serde_json::from_str(delta.get()).is_ok_and(|EmptyDelta(empty)| empty)
@@ -181,23 +191,24 @@ impl Look {
             return Self { error: true, ..Self::default() };
         }
         let usage = chunk.usage.and_then(|usage| Usage::read(usage.get()));
-        // Something without choices is not a chunk as we know it.
-        let Some(choices) = chunk.choices else {
-            return Self { content: true, progress: true, usage, ..Self::default() };
+        let choices = match chunk.choices {
+            Some(choices) => choices,
+            None if usage.is_some() => Vec::new(),
+            // Not a chunk as we know it.
+            None => return Self { content: true, progress: true, ..Self::default() },
         };
         let empty = choices.iter().all(|choice| choice.is_empty(dialect));
         let dead_runner =
             empty && !choices.is_empty() && chunk.model.is_some_and(|model| model.get() == "\"\"");
-        let ends = || choices.iter().filter(|choice| choice.finish_reason.is_some());
+        let ends = || choices.iter().filter_map(|choice| Some((choice.index(), choice.end()?)));
         Self {
             content: !empty,
             progress: !(dead_runner || choices.is_empty() && chunk.usage.is_some()),
             error: false,
-            aborted: ends()
-                .any(|choice| choice.finish_reason.is_some_and(|why| why.get() == "\"abort\"")),
+            aborted: ends().any(|(_, reason)| reason == "\"abort\""),
             dead_runner,
             usage,
-            finished: ends().map(|choice| choice.index).collect(),
+            finished: ends().map(|(index, _)| index).collect(),
         }
     }
 }

@@ -11,6 +11,8 @@ pub(super) struct Block<'b> {
     pub(super) bytes: &'b [u8],
     /// It was longer than [`EVENT_MAX_BYTES`] and came in parts.
     pub(super) cut: bool,
+    /// Offset in the chunk just after it.
+    pub(super) end: usize,
 }
 
 /// Splits a stream into blocks. LF, CR and CRLF end a line, in any mixture.
@@ -43,7 +45,7 @@ impl Framer {
             }
         }
         while let Some(end) = self.block_end(chunk, start) {
-            self.deliver(&chunk[start..end], &mut see);
+            self.deliver(&chunk[start..end], end, &mut see);
             start = end;
             boundary = Some(end);
         }
@@ -82,17 +84,17 @@ impl Framer {
         }
     }
 
-    fn deliver(&mut self, part: &[u8], see: &mut impl FnMut(&Block<'_>)) {
+    fn deliver(&mut self, part: &[u8], end: usize, see: &mut impl FnMut(&Block<'_>)) {
         self.cut |= self.pending > 0 && self.carry.len() + part.len() > EVENT_MAX_BYTES;
         self.gave_up |= self.cut;
         if self.cut {
             self.carry = Vec::new();
-            see(&Block { bytes: &[], cut: true });
+            see(&Block { bytes: &[], cut: true, end });
         } else if self.pending == 0 {
-            see(&Block { bytes: self.unmarked(part), cut: false });
+            see(&Block { bytes: self.unmarked(part), cut: false, end });
         } else {
             self.carry.extend_from_slice(part);
-            see(&Block { bytes: self.unmarked(&self.carry), cut: false });
+            see(&Block { bytes: self.unmarked(&self.carry), cut: false, end });
         }
         self.started = true;
         self.carry.clear();
@@ -122,10 +124,6 @@ impl Framer {
     /// What is kept of the incomplete block.
     pub(super) fn tail(&self) -> &[u8] {
         &self.carry
-    }
-
-    pub(super) const fn carry_len(&self) -> usize {
-        self.pending
     }
 
     /// The incomplete block is longer than what is kept.

@@ -116,7 +116,11 @@ fn what_is_content() {
         ("event: x", false, 0),
         ("id: 1\nretry: 5", false, 0),
         (r#"data: {"choices":[],"usage":{"prompt_tokens":1}}"#, false, 0),
+        (r#"data: {"choices":null,"usage":{"total_tokens":1}}"#, false, 0),
+        (r#"data: {"usage":{"total_tokens":1}}"#, false, 0),
+        (r#"data: {"usage":null}"#, true, 1),
         (r#"data: {"choices":[]}"#, false, 1),
+        (r#"data: {"choices":[{"index":0,"delta":{"content":""},"finish_reason":""}]}"#, false, 1),
         (r#"data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#, true, 1),
         (r#"data: {"choices":[{"index":0}]}"#, true, 1),
         (r#"data: {"type":"response.created"}"#, true, 1),
@@ -195,6 +199,22 @@ fn keys_may_have_white_space() {
 }
 
 #[test]
+fn odd_spellings_of_the_end() {
+    for (choice, end) in [
+        (r#""delta":{},"finish_reason":"stop""#, StreamEnd::Complete),
+        (r#""index":null,"delta":{},"finish_reason":"stop""#, StreamEnd::Complete),
+        (r#""index":"0","delta":{},"finish_reason":"stop""#, StreamEnd::Complete),
+        (r#""index":0,"finish_reason":"error_of_a_new_kind""#, StreamEnd::Complete),
+        (r#""index":0,"delta":{"content":"\ud800"},"finish_reason":"stop""#, StreamEnd::Complete),
+        (r#""index":0,"delta":{},"finish_reason":"""#, StreamEnd::Unfinished),
+        (r#""index":0,"delta":{},"finish_reason":null"#, StreamEnd::Unfinished),
+    ] {
+        let stream = format!("{HELLO}\n\ndata: {{\"choices\":[{{{choice}}}]}}\n\n");
+        assert_eq!(run(stream.as_bytes(), StreamDialect::Chat, 1).2, end, "{choice}");
+    }
+}
+
+#[test]
 fn every_choice_must_end() {
     let mut scanner = chat(2);
     scanner.push(format!("{HELLO}\n\n{STOP}\n\n{STOP}\n\n").as_bytes());
@@ -251,9 +271,15 @@ fn the_first_error_is_told_once() {
 
 #[test]
 fn abort_is_no_end() {
-    let (scanner, _, end) = run(stream!("abort"), StreamDialect::Chat, 1);
+    let (mut scanner, scan, end) = run(stream!("abort"), StreamDialect::Chat, 1);
     assert!(scanner.aborted());
     assert_eq!(end, StreamEnd::Aborted);
+    // What comes after it is held, in the same chunk and later.
+    let done = b"data: [DONE]\n\n";
+    assert_eq!(scan.boundary, Some(stream!("abort").len() - done.len()));
+    assert_eq!(scanner.carry_len(), done.len());
+    assert_eq!(scanner.push(done).boundary, None);
+    assert_eq!(scanner.carry_len(), 2 * done.len());
 }
 
 #[test]
