@@ -118,7 +118,9 @@ impl Scanner {
     pub fn push(&mut self, chunk: &[u8]) -> Scan {
         let mut scan = Scan::default();
         let state = &mut self.state;
-        let mut aborted_at = None;
+        // The LF of a CRLF that was cut apart still belongs to what was let through.
+        let late_lf = self.pending == 0 && self.framer.awaits_lf() && chunk.starts_with(b"\n");
+        let mut aborted_at = late_lf.then_some(1);
         let boundary = self.framer.push(chunk, |block| {
             let before = state.aborted;
             state.see(block, &mut scan);

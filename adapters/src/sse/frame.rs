@@ -131,6 +131,11 @@ impl Framer {
         self.cut
     }
 
+    /// The last byte was a CR.
+    pub(super) const fn awaits_lf(&self) -> bool {
+        self.after_cr
+    }
+
     pub(super) const fn gave_up(&self) -> bool {
         self.gave_up
     }

@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 
 macro_rules! stream {
@@ -369,5 +371,56 @@ fn each_way_to_cut_tells_the_same() {
             assert_eq!(scanner.finish(), end, "cut at {first}");
             assert_eq!(scanner.usage(), whole.usage());
         }
+    }
+}
+
+/// Streams of odd pieces, with every kind of line end.
+fn odd_stream() -> impl Strategy<Value = Vec<u8>> {
+    let piece = prop::sample::select(vec![
+        HELLO,
+        ROLE,
+        STOP,
+        "data: [DONE]",
+        "data:{\"choices\":[],\"usage\":{\"total_tokens\":3}}",
+        "data: {\"error\":{\"message\":\"m\",\"code\":500}}",
+        "data: {\"choices\":[{\"index\":1,\"delta\":{},\"finish_reason\":\"abort\"}]}",
+        "data: {\"choices\":[{\"index\":1,\"delta\":{},",
+        "data: \"finish_reason\":\"length\"}]}",
+        ": comment",
+        "event: error",
+        "id: 7",
+        "data",
+        "\u{feff}",
+        "x",
+    ]);
+    let end =
+        prop::sample::select(vec!["\n", "\r", "\r\n", "\n\n", "\r\r", "\r\n\r\n", "\n\r\n", ""]);
+    prop::collection::vec((piece, end), 0..12).prop_map(|lines| {
+        lines.iter().flat_map(|(piece, end)| [*piece, *end]).collect::<String>().into_bytes()
+    })
+}
+
+proptest! {
+    #[test]
+    fn however_it_is_cut(stream in odd_stream(), cuts in prop::collection::vec(0.0_f64..1.0, 0..8)) {
+        let (whole, scan, end) = run(&stream, StreamDialect::Chat, 2);
+        let mut cuts: Vec<usize> = cuts.iter().map(|cut| (cut * stream.len() as f64) as usize).collect();
+        cuts.extend([0, stream.len()]);
+        cuts.sort_unstable();
+        let mut scanner = chat(2);
+        let (mut events, mut error, mut boundary, mut content, mut done) = (0, None, None, false, false);
+        for pair in cuts.windows(2) {
+            let part = scanner.push(&stream[pair[0]..pair[1]]);
+            events += part.events;
+            error = error.or(part.error);
+            boundary = part.boundary.map(|offset| pair[0] + offset).or(boundary);
+            (content, done) = (part.first_content, part.done);
+        }
+        prop_assert_eq!((events, boundary, content, done), (scan.events, scan.boundary, scan.first_content, scan.done));
+        prop_assert_eq!(error, scan.error);
+        prop_assert_eq!(scanner.carry_len(), stream.len() - boundary.unwrap_or(0));
+        prop_assert_eq!(scanner.finish(), end);
+        prop_assert_eq!(scanner.usage(), whole.usage());
+        prop_assert_eq!(scanner.dead_runner(), whole.dead_runner());
     }
 }
