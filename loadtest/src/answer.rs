@@ -23,7 +23,13 @@ pub(crate) fn unix_seconds() -> u64 {
 impl Exchange<'_> {
     /// Answers; says what happens to the connection, or why the answer is not whole.
     pub(crate) async fn infer(&mut self, route: Route, body: &Bytes) -> Result<End, Stop> {
-        let kind = self.shared.kind;
+        let ask = Ask::parse(self.shared.kind, route, body);
+        match ask.as_ref().ok().and_then(Ask::script) {
+            Some(Ok(script)) => self.script = script.into(),
+            Some(Err(message)) => return self.refuse(400, &format!("fake: {message}"), None).await,
+            None => {}
+        }
+        self.broken_at(At::Request).await?;
         if let Some(marker) = &self.script.poison
             && memchr::memmem::find(body, marker.as_bytes()).is_some()
         {
@@ -34,16 +40,10 @@ impl Exchange<'_> {
             self.link.send(&raw.bytes()).await?;
             return Ok(End::Close);
         }
-        let ask = match Ask::parse(kind, route, body) {
+        let ask = match ask {
             Ok(ask) => ask,
             Err(message) => return self.refuse(400, &message, None).await,
         };
-        match ask.script() {
-            Some(Ok(script)) => self.script = script.into(),
-            Some(Err(message)) => return self.refuse(400, &format!("fake: {message}"), None).await,
-            None => {}
-        }
-        self.broken_at(At::Request).await?;
         if let Some(fixed) = self.script.answer.clone() {
             self.link.pause(Duration::from_millis(self.script.head_ms)).await?;
             return self.fixed(&fixed).await;
@@ -113,13 +113,13 @@ impl Exchange<'_> {
             self.link.send(&interim).await?;
         }
         let shared = self.shared;
+        if shared.is_full(script.slots, script.queue) {
+            return self.busy().await;
+        }
         if streams {
             return self.stream(ask, &meta, &script).await;
         }
-        let slot = shared.slot(self.link, script.slots, script.queue).await?;
-        if slot.is_none() {
-            return self.busy().await;
-        }
+        let _slot = shared.slot(self.link, script.slots).await?;
         let silence = script.first_ms + script.gap_ms * script.words as u64;
         let silence = if ask_speaks(ask.route) { silence } else { script.first_ms };
         self.link.pause(Duration::from_millis(silence)).await?;
@@ -211,10 +211,7 @@ impl Exchange<'_> {
         if early {
             writer.head(head.clone(), false).await?;
         }
-        let slot = shared.slot(writer.link, script.slots, script.queue).await?;
-        if slot.is_none() && !early {
-            return self.busy().await;
-        }
+        let _slot = shared.slot(writer.link, script.slots).await?;
         let speech = Speech::new(kind, script, ask);
         let pieces = speech.pieces(kind, script, ask);
         let count = speech.count(script, ask);
@@ -225,7 +222,8 @@ impl Exchange<'_> {
                 body.extend_from_slice(&render(piece));
             }
             writer.link.pause(Duration::from_millis(script.first_ms)).await?;
-            let head = self.document_head(200, &[], "text/event-stream", body.len(), after);
+            let fixed = Fixed::default();
+            let head = self.document_head(&fixed, "text/event-stream", body.len(), after);
             let mut writer = Writer::new(self.link, script, framing);
             writer.head(head, true).await?;
             writer.body(&body).await?;
@@ -237,9 +235,8 @@ impl Exchange<'_> {
             // A held head must not hold back the comments before the first event.
             writer.head(head, hold && script.sse.comments_before == 0).await?;
         }
-        let sent = events(&mut writer, script, meta, &pieces, render).await;
-        shared.recorder.count(|s| s.events_out += writer.events as u64);
-        sent?;
+        let count = |n| shared.recorder.count(|s| s.events_out += n as u64);
+        events(&mut writer, script, meta, &pieces, render, count).await?;
         Ok(self.close_or_keep(after, framing))
     }
 
@@ -253,23 +250,8 @@ impl Exchange<'_> {
             after = After::Close;
         }
         let framing = fixed.framing;
-        let head = match framing {
-            Framing::Length => {
-                let json = "application/json";
-                self.document_head(fixed.status, &fixed.headers, json, body.len(), after)
-            }
-            Framing::Chunked | Framing::Close => {
-                let version = if framing == Framing::Close { "HTTP/1.0" } else { "HTTP/1.1" };
-                let mut head = HeadText::new(version, fixed.status);
-                if framing == Framing::Chunked {
-                    head.add("transfer-encoding", b"chunked");
-                }
-                for (name, value) in fixed.headers.iter().chain(&script.headers) {
-                    head.add(name, &value.bytes());
-                }
-                head.finish()
-            }
-        };
+        let json = "application/json";
+        let head = self.document_head(fixed, json, body.len(), after);
         let head_only = bare || self.head.method == "HEAD";
         let mut writer = Writer::new(self.link, &script, framing);
         writer.head(head, !head_only).await?;
@@ -306,6 +288,7 @@ async fn events(
     meta: &Meta,
     pieces: &[Piece],
     render: impl Fn(&Piece) -> Vec<u8>,
+    count: impl Fn(usize),
 ) -> Result<(), Stop> {
     let opening = sse::opening(script);
     if !opening.is_empty() {
@@ -317,6 +300,7 @@ async fn events(
     }
     writer.link.pause(Duration::from_millis(script.first_ms)).await?;
     let mut glued = Vec::new();
+    let mut sent = 0;
     for (i, piece) in pieces.iter().enumerate() {
         let event = render(piece);
         let due = writer.breaks_at(At::Events(writer.events))
@@ -338,6 +322,8 @@ async fn events(
             continue;
         }
         writer.body(&glued).await?;
+        count(writer.events - sent);
+        sent = writer.events;
         glued.clear();
         for _ in 0..script.sse.comments_between {
             writer.body(&sse::comment(script)).await?;

@@ -118,7 +118,7 @@ fn prompt_words(body: &Value) -> usize {
             Value::Null | Value::Bool(_) => 0,
         }
     }
-    ["messages", "prompt", "input", "inputs", "query", "documents", "texts"]
+    ["messages", "prompt", "input", "inputs", "query", "documents", "texts", "content"]
         .iter()
         .filter_map(|&key| body.get(key))
         .map(words)

@@ -29,7 +29,7 @@ pub(crate) async fn serve(stream: TcpStream, shared: Arc<Shared>, number: u64) {
     let _ = stream.set_nodelay(true);
     let mut killed = shared.kill.subscribe();
     let _open = Open::new(&shared);
-    let mut link = Link::new(stream, shared.frozen.subscribe());
+    let mut link = Link::new(stream, shared.frozen.subscribe(), shared.recorder.bytes_out());
     let end = tokio::select! {
         biased;
         _ = killed.changed() => End::Reset,
@@ -55,6 +55,8 @@ async fn exchanges(link: &mut Link, shared: &Shared, number: u64) -> End {
             }
         };
         if !came {
+            // A frozen process closes nothing either.
+            link.thaw().await;
             return End::Close;
         }
         sequence += 1;
@@ -103,7 +105,6 @@ async fn exchange(link: &mut Link, shared: &Shared, connection: u64, sequence: u
         let mut exchange =
             Exchange { shared, link, head: &head, script: Arc::default(), connection, sequence };
         let answered = exchange.other().await;
-        count_bytes(link, shared);
         return settle(answered, link, shared).await;
     };
     let script = shared.take_script();
@@ -119,7 +120,6 @@ async fn exchange(link: &mut Link, shared: &Shared, connection: u64, sequence: u
     if dies && tally.outcome == Outcome::Broken {
         shared.die();
     }
-    count_bytes(link, shared);
     drop(tally);
     settle(answered, link, shared).await
 }
@@ -161,11 +161,6 @@ async fn unreadable(link: &mut Link, shared: &Shared, error: &ReadError) -> End 
         let _ = link.send(answer.as_bytes()).await;
     }
     End::Close
-}
-
-fn count_bytes(link: &mut Link, shared: &Shared) {
-    let sent = std::mem::take(&mut link.bytes_out);
-    shared.recorder.count(|s| s.bytes_out += sent);
 }
 
 impl Exchange<'_> {

@@ -3,7 +3,7 @@
 use crate::connection::Exchange;
 use crate::http::reason;
 use crate::profile::Kind;
-use crate::script::{After, Blob, Framing};
+use crate::script::{After, Fixed, Framing};
 use crate::writer::End;
 
 /// A head under construction.
@@ -63,27 +63,33 @@ impl Exchange<'_> {
         head.finish()
     }
 
+    /// The head of an answer that is no stream of events.
     pub(crate) fn document_head(
         &self,
-        status: u16,
-        headers: &[(String, Blob)],
+        fixed: &Fixed,
         content_type: &str,
         length: usize,
         after: After,
     ) -> Vec<u8> {
-        let mut head = HeadText::new("HTTP/1.1", status);
+        let version = if fixed.framing == Framing::Close { "HTTP/1.0" } else { "HTTP/1.1" };
+        let mut head = HeadText::new(version, fixed.status);
         habits(self.shared.kind, &mut head);
-        if !headers.iter().any(|(n, _)| n.eq_ignore_ascii_case("content-type")) {
+        if !fixed.headers.iter().any(|(n, _)| n.eq_ignore_ascii_case("content-type")) {
             let content_type = self.script.content_type.as_deref().unwrap_or(content_type);
             head.add("content-type", content_type.as_bytes());
         }
-        if status >= 200 && status != 204 && status != 304 {
-            head.add("content-length", length.to_string().as_bytes());
+        let has_body = fixed.status >= 200 && !matches!(fixed.status, 204 | 304);
+        match fixed.framing {
+            Framing::Length if has_body => {
+                head.add("content-length", length.to_string().as_bytes());
+            }
+            Framing::Chunked if has_body => head.add("transfer-encoding", b"chunked"),
+            Framing::Length | Framing::Chunked | Framing::Close => {}
         }
         if after == After::Close {
             head.add("connection", b"close");
         }
-        for (name, value) in headers.iter().chain(&self.script.headers) {
+        for (name, value) in fixed.headers.iter().chain(&self.script.headers) {
             head.add(name, &value.bytes());
         }
         head.finish()

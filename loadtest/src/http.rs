@@ -1,5 +1,7 @@
 //! HTTP/1.1 by hand: the upstream must place each byte and close each socket exactly when told.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
@@ -92,16 +94,21 @@ pub(crate) struct Link {
     pub(crate) stream: TcpStream,
     inbox: BytesMut,
     frozen: watch::Receiver<bool>,
-    pub(crate) bytes_out: u64,
+    bytes_out: Arc<AtomicU64>,
 }
 
 impl Link {
-    pub(crate) fn new(stream: TcpStream, frozen: watch::Receiver<bool>) -> Self {
-        Self { stream, inbox: BytesMut::new(), frozen, bytes_out: 0 }
+    /// A connection that adds what it sends to `bytes_out`.
+    pub(crate) fn new(
+        stream: TcpStream,
+        frozen: watch::Receiver<bool>,
+        bytes_out: Arc<AtomicU64>,
+    ) -> Self {
+        Self { stream, inbox: BytesMut::new(), frozen, bytes_out }
     }
 
     /// Stands still while the server is frozen.
-    async fn thaw(&mut self) {
+    pub(crate) async fn thaw(&mut self) {
         // An error means that the server is being dropped; the task goes with it.
         let _ = self.frozen.wait_for(|frozen| !frozen).await;
     }
@@ -203,17 +210,19 @@ impl Link {
 
     /// Writes all bytes, or learns that the client has left.
     pub(crate) async fn send(&mut self, bytes: &[u8]) -> Result<(), Gone> {
-        self.thaw().await;
-        let (mut read, mut write) = self.stream.split();
-        let sent = tokio::select! {
-            biased;
-            sent = write.write_all(bytes) => sent.map_err(|_| Gone),
-            () = left(&mut read, &mut self.inbox) => Err(Gone),
-        };
-        if sent.is_ok() {
-            self.bytes_out += bytes.len() as u64;
+        let mut sent = 0;
+        while sent < bytes.len() {
+            self.thaw().await;
+            let (mut read, mut write) = self.stream.split();
+            let wrote = tokio::select! {
+                biased;
+                wrote = write.write(&bytes[sent..]) => wrote.map_err(|_| Gone),
+                () = left(&mut read, &mut self.inbox) => Err(Gone),
+            }?;
+            self.bytes_out.fetch_add(wrote as u64, Ordering::Relaxed);
+            sent += wrote;
         }
-        sent
+        Ok(())
     }
 
     /// Waits, or learns that the client has left.

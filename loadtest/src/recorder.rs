@@ -1,7 +1,8 @@
 //! What the upstream saw and did: counters and a bounded record of requests.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -10,7 +11,7 @@ use serde::{Deserialize, Serialize};
 /// How many requests are kept; older ones are forgotten.
 pub const MAX_RECORDED: usize = 1000;
 
-/// How many body bytes are kept in all; older requests are forgotten beyond that.
+/// How many bytes of heads and bodies are kept in all; older requests are forgotten beyond that.
 pub const MAX_RECORDED_BYTES: usize = 256 * 1024 * 1024;
 
 /// Counters since the start, or since [`Upstream::clear`](crate::Upstream::clear).
@@ -41,9 +42,9 @@ pub struct Stats {
     pub loads: u64,
     /// Model loads given up because the client that caused them left.
     pub loads_aborted: u64,
-    /// Events of streams sent.
+    /// Events of streams sent until now.
     pub events_out: u64,
-    /// Bytes given to the kernel, heads and framing included.
+    /// Bytes given to the kernel until now, heads and framing included.
     pub bytes_out: u64,
 }
 
@@ -94,12 +95,20 @@ pub(crate) fn find<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'
 pub(crate) struct Recorder {
     stats: Mutex<Stats>,
     ring: Mutex<Ring>,
+    /// Counted at each write, so apart from the others.
+    bytes_out: Arc<AtomicU64>,
 }
 
 #[derive(Debug, Default)]
 struct Ring {
     requests: VecDeque<Recorded>,
-    body_bytes: usize,
+    bytes: usize,
+}
+
+impl Recorded {
+    fn size(&self) -> usize {
+        self.raw_head.len() + self.body.len()
+    }
 }
 
 impl Recorder {
@@ -108,11 +117,17 @@ impl Recorder {
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        lock(&self.stats).clone()
+        Stats { bytes_out: self.bytes_out.load(Ordering::Relaxed), ..lock(&self.stats).clone() }
+    }
+
+    /// The counter of bytes sent.
+    pub(crate) fn bytes_out(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.bytes_out)
     }
 
     pub(crate) fn begin(&self, request: Recorded) {
         let mut ring = lock(&self.ring);
+        ring.bytes += request.size();
         ring.requests.push_back(request);
         ring.trim();
     }
@@ -129,7 +144,7 @@ impl Recorder {
             let len = body.len();
             request.body = body;
             request.complete = true;
-            ring.body_bytes += len;
+            ring.bytes += len;
             ring.trim();
         }
     }
@@ -147,15 +162,16 @@ impl Recorder {
             ..Stats::default()
         };
         drop(stats);
+        self.bytes_out.store(0, Ordering::Relaxed);
         *lock(&self.ring) = Ring::default();
     }
 }
 
 impl Ring {
     fn trim(&mut self) {
-        while self.requests.len() > MAX_RECORDED || self.body_bytes > MAX_RECORDED_BYTES {
+        while self.requests.len() > MAX_RECORDED || self.bytes > MAX_RECORDED_BYTES {
             let Some(old) = self.requests.pop_front() else { return };
-            self.body_bytes -= old.body.len();
+            self.bytes -= old.size();
         }
     }
 }

@@ -145,13 +145,14 @@ impl Shared {
         Ok(())
     }
 
-    /// Waits for one of `slots` places; `None` when `queue` others wait already.
-    pub(crate) async fn slot(
-        &self,
-        link: &mut Link,
-        slots: usize,
-        queue: Option<usize>,
-    ) -> Result<Option<Slot<'_>>, Gone> {
+    /// Whether all `slots` are taken and `queue` requests wait already.
+    pub(crate) fn is_full(&self, slots: usize, queue: Option<usize>) -> bool {
+        let taken = slots > 0 && *lock(&self.running) >= slots;
+        taken && queue.is_some_and(|q| self.recorder.stats().waiting >= q as u64)
+    }
+
+    /// Waits for one of `slots` places.
+    pub(crate) async fn slot(&self, link: &mut Link, slots: usize) -> Result<Slot<'_>, Gone> {
         let mut waits: Option<Waiting<'_>> = None;
         loop {
             let changed = self.changed.notified();
@@ -159,14 +160,10 @@ impl Shared {
                 let mut running = lock(&self.running);
                 if slots == 0 || *running < slots {
                     *running += 1;
-                    return Ok(Some(Slot { shared: self }));
+                    return Ok(Slot { shared: self });
                 }
             }
             if waits.is_none() {
-                let full = queue.is_some_and(|q| self.recorder.stats().waiting >= q as u64);
-                if full {
-                    return Ok(None);
-                }
                 waits = Some(Waiting::new(self));
             }
             link.until(changed).await?;

@@ -177,7 +177,8 @@ fn slots_queue_and_overflow() {
     let mut second = Raw::connect(&upstream);
     second.post(CHAT, PLAIN);
     assert!(upstream.wait_for(SOON, |s| s.waiting == 1));
-    let (response, mut raw) = chat(&upstream, PLAIN);
+    // Admission is checked before the head of a stream too.
+    let (response, mut raw) = chat(&upstream, STREAM);
     assert_eq!(response.status(), 503);
     raw.get("/metrics");
     let metrics = raw.response().text();
@@ -197,4 +198,24 @@ fn dropping_the_handle_closes_everything() {
     drop(upstream);
     assert_ne!(raw.response().ending, Ending::Whole);
     assert!(TcpStream::connect(addr).is_err());
+}
+
+#[test]
+fn what_a_slow_reader_leaves_is_not_sent() {
+    let pad = loadtest::Pad { word: 0, bytes: 50_000_000 };
+    let upstream = vllm(Script { pad: Some(pad), ..Script::words(2, 0) });
+    let mut raw = Raw::connect(&upstream);
+    raw.post(CHAT, STREAM);
+    assert!(upstream.wait_for(SOON, |s| s.bytes_out > 0 && s.events_out == 1));
+    let before = std::cell::Cell::new(u64::MAX);
+    // Kernel buffers fill, then nothing moves.
+    assert!(upstream.wait_for(SOON, |s| {
+        let still = before.replace(s.bytes_out) == s.bytes_out;
+        std::thread::sleep(Duration::from_millis(20));
+        still
+    }));
+    assert!(before.get() < 40_000_000, "{before:?}");
+    assert_eq!(upstream.stats().finished, 0);
+    assert_eq!(raw.response().content(0), "baba babe");
+    assert!(upstream.wait_for(SOON, |s| s.finished == 1 && s.bytes_out > 50_000_000));
 }

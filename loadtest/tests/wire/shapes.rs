@@ -219,6 +219,8 @@ fn fixed_answers_are_sent_as_written() {
     };
     let (response, _) = chat(&vllm(Script { answer: Some(html), ..Script::default() }), PLAIN);
     assert_eq!((response.status(), response.body.len()), (502, 10_500_000));
+    assert!(response.head.contains("Content-Type: text/html\r\n"));
+    assert!(!response.head.contains("content-type"));
 
     let upstream = vllm(Script::status(204, ""));
     let (response, mut raw) = chat(&upstream, PLAIN);
@@ -281,6 +283,8 @@ fn a_request_can_bring_its_own_script() {
     let response = raw.response();
     assert_eq!(response.status(), 400);
     assert!(response.text().contains("unknown field `wrods`"));
+    raw.post(CHAT, &PLAIN.replace("]}", r#"],"fake":{"raw":"HTTP/1.1 418 T\r\n\r\n"}}"#));
+    assert_eq!(raw.response().status(), 418);
 }
 
 #[test]
