@@ -25,7 +25,8 @@ pub struct UpstreamError {
     pub param: Option<String>,
     /// `code`, numbers as text.
     pub code: Option<String>,
-    /// The body is OpenAI's envelope already: pass it byte for byte.
+    /// The body is OpenAI's envelope already: pass it byte for byte, also where its message is longer than the one
+    /// kept here.
     pub canonical: bool,
 }
 
@@ -72,7 +73,7 @@ impl UpstreamError {
         let string_or_null =
             |key| matches!(error.get(key), None | Some(Value::Null | Value::String(_)));
         let canonical = enveloped
-            && matches!(message, Some(Value::String(text)) if text.len() <= MESSAGE_MAX_BYTES)
+            && message.is_some_and(Value::is_string)
             && string_or_null("type")
             && string_or_null("param")
             && (string_or_null("code") || error.get("code").is_some_and(Value::is_i64));

@@ -84,6 +84,8 @@ fn messages_are_cut_between_characters() {
         assert!(!error.message.contains('\u{fffd}'));
         assert!(!error.canonical);
     }
+    let canonical = read(&format!(r#"{{"error":{{"message":"{}"}}}}"#, "x".repeat(10_000)));
+    assert!(canonical.canonical && canonical.message.len() == MESSAGE_MAX_BYTES);
     let huge = vec![b'x'; 10 << 20];
     assert_eq!(UpstreamError::read(&huge).message.len(), MESSAGE_MAX_BYTES);
     assert_eq!(UpstreamError::read(b"a\xffb").message, "a\u{fffd}b");
