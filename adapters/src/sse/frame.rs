@@ -5,6 +5,9 @@ use memchr::memchr2;
 /// Longest split event that is kept to be looked at, in bytes.
 pub const EVENT_MAX_BYTES: usize = 64 << 10;
 
+/// Room for split events that a stream keeps between them, in bytes; there are thousands of streams.
+const CARRY_KEPT_BYTES: usize = 4 << 10;
+
 /// A block of lines up to and including a blank one.
 pub(super) struct Block<'b> {
     /// Its bytes; empty when `cut`.
@@ -98,6 +101,7 @@ impl Framer {
         }
         self.started = true;
         self.carry.clear();
+        self.carry.shrink_to(CARRY_KEPT_BYTES);
         self.pending = 0;
         self.cut = false;
     }
@@ -119,6 +123,11 @@ impl Framer {
         } else {
             self.carry.extend_from_slice(part);
         }
+    }
+
+    #[cfg(test)]
+    pub(super) const fn capacity(&self) -> usize {
+        self.carry.capacity()
     }
 
     /// What is kept of the incomplete block.

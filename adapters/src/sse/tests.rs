@@ -316,6 +316,7 @@ fn a_split_event_is_kept_up_to_its_bound() {
         let scan = scanner.push(&event.as_bytes()[20..]);
         assert_eq!((scan.boundary, scan.events), (Some(event.len() - 20), 1));
         assert_eq!((scanner.gave_up(), scanner.finished()), (gave_up, !gave_up));
+        assert!(scanner.framer.capacity() <= 4 << 10, "the room is given back");
     }
 }
 
