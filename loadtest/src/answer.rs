@@ -166,6 +166,10 @@ impl Exchange<'_> {
 
     async fn busy(&mut self) -> Result<End, Stop> {
         let message = match self.shared.kind {
+            Kind::Tei => {
+                let body = r#"{"message":"Model is overloaded","code":429,"type":"Overloaded"}"#;
+                return self.fixed(&Fixed::json(429, body)).await;
+            }
             Kind::Ollama => "server busy, please try again.  maximum pending requests exceeded",
             _ => {
                 "The engine is currently busy and cannot accept new requests. Please try again later or on a different instance."

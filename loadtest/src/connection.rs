@@ -179,6 +179,9 @@ impl Exchange<'_> {
         self.broken_at(At::RequestHead).await?;
         let body = self.read_body().await?;
         self.broken_at(At::Request).await?;
+        if let Some(end) = self.foreign().await? {
+            return Ok(end);
+        }
         if route != Route::Tokenize
             && let Some(end) = self.unauthorized().await?
         {

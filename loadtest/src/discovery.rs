@@ -1,6 +1,7 @@
 //! Everything beside inference: health, model lists, versions, metrics.
 
 use crate::answer::unix_seconds;
+use crate::ask::Route;
 use crate::connection::{Exchange, Failed};
 use crate::dialect::quote;
 use crate::profile::{Kind, Vitals, tagged};
@@ -22,6 +23,9 @@ impl Exchange<'_> {
             let fixed = crate::control::answer(self.shared, self.head, &body);
             return Ok(self.fixed(&fixed).await?);
         }
+        if let Some(end) = self.foreign().await? {
+            return Ok(end);
+        }
         if let Some(end) = self.unauthorized().await? {
             return Ok(end);
         }
@@ -32,6 +36,19 @@ impl Exchange<'_> {
                 Err(Stop::Gone.into())
             }
         }
+    }
+
+    /// Refuses a request that names another host or origin than a local one, as an Ollama that is
+    /// bound to loopback does: 403 without a body.
+    pub(crate) async fn foreign(&mut self) -> Result<Option<End>, Failed> {
+        let host = self.head.header("host").is_some_and(|h| !is_local(h));
+        let origin = self.head.header("origin").is_some_and(|o| {
+            !o.split_once("://").is_some_and(|(_, authority)| is_local(authority))
+        });
+        if self.shared.kind != Kind::Ollama || !(host || origin) {
+            return Ok(None);
+        }
+        Ok(Some(self.fixed(&Fixed { status: 403, ..text("", "text/plain") }).await?))
     }
 
     /// Refuses a request to `/v1` without the key, if one is set.
@@ -57,13 +74,16 @@ impl Exchange<'_> {
             "/" | "/api/version" if kind == Kind::Ollama => vitals.health,
             _ => vitals.listing,
         };
-        let reads = matches!(method, "GET" | "HEAD");
-        let fixed = if reads { self.page(kind, path, &vitals) } else { None };
+        // vLLM has no HEAD, not even on its health route.
+        let reads = method == "GET" || (method == "HEAD" && kind != Kind::Vllm);
+        let page = self.page(kind, path, &vitals);
+        let known = page.is_some() || Route::of("POST", path).is_some();
+        let fixed = page.filter(|_| reads);
         match fixed {
             Some(_) if status == 0 => Reply::Hang,
             Some(_) if status != 200 => Reply::Fixed(Fixed::json(status, "")),
             Some(fixed) => Reply::Fixed(fixed),
-            None => Reply::Fixed(unknown(kind, self.page(kind, path, &vitals).is_some())),
+            None => Reply::Fixed(unknown(kind, known)),
         }
     }
 
@@ -117,6 +137,26 @@ impl Exchange<'_> {
             _ => return None,
         };
         Some(page)
+    }
+}
+
+/// Whether an authority is one that Ollama takes for local (UPSTREAMS 2, O32).
+fn is_local(authority: &str) -> bool {
+    if let Ok(addr) = authority.parse::<std::net::SocketAddr>() {
+        return is_near(addr.ip());
+    }
+    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+    if let Ok(ip) = host.trim_start_matches('[').trim_end_matches(']').parse() {
+        return is_near(ip);
+    }
+    let suffixes = [".localhost", ".local", ".internal"];
+    host == "localhost" || suffixes.iter().any(|s| host.ends_with(s))
+}
+
+fn is_near(ip: std::net::IpAddr) -> bool {
+    match ip {
+        std::net::IpAddr::V4(v4) => v4.is_loopback() || v4.is_private(),
+        std::net::IpAddr::V6(v6) => v6.is_loopback(),
     }
 }
 

@@ -170,3 +170,66 @@ fn tei_and_plain_answer_their_routes() {
     assert_eq!(get(&plain, "/v1/models/m").0, 200);
     assert_eq!(get(&plain, "/v1/models/n").0, 404);
 }
+
+#[test]
+fn ollama_refuses_foreign_hosts_and_origins() {
+    let ollama = Upstream::start(Profile::ollama(&["tiny"])).unwrap();
+    let mut raw = Raw::connect(&ollama);
+    for (header, status) in [
+        ("Host: example.com", 403),
+        ("Host: ollama:11434", 403),
+        ("Host: localhost:11434", 200),
+        ("Host: 10.1.2.3", 200),
+        ("Host: [::1]:11434", 200),
+        ("Origin: https://example.com", 403),
+        ("Origin: null", 403),
+        ("Origin: http://localhost:3000", 200),
+    ] {
+        raw.send(format!("GET /api/version HTTP/1.1\r\n{header}\r\n\r\n").as_bytes());
+        assert_eq!(raw.response().status(), status, "{header}");
+    }
+    raw.send(
+        format!("POST {CHAT} HTTP/1.1\r\nHost: x.example\r\nContent-Length: 2\r\n\r\n{{}}")
+            .as_bytes(),
+    );
+    assert_eq!(raw.response().status(), 403);
+}
+
+#[test]
+fn wrong_methods_and_paths_are_refused_in_each_manner() {
+    for (profile, method, path, status, body) in [
+        (Profile::vllm(&["m"]), "HEAD", "/health", 405, ""),
+        (Profile::vllm(&["m"]), "GET", CHAT, 405, r#"{"detail":"Method Not Allowed"}"#),
+        (Profile::vllm(&["m"]), "GET", "/v1/models/m", 404, r#"{"detail":"Not Found"}"#),
+        (Profile::ollama(&["m"]), "GET", "/nope", 404, "404 page not found"),
+        (Profile::ollama(&["m"]), "POST", "/api/tags", 405, "405 method not allowed"),
+    ] {
+        let upstream = Upstream::start(profile).unwrap();
+        let mut raw = Raw::connect(&upstream);
+        raw.send(format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n\r\n").as_bytes());
+        if method == "HEAD" {
+            let mut text = String::new();
+            std::io::Read::read_to_string(&mut raw.stream, &mut text).unwrap();
+            assert!(text.starts_with("HTTP/1.1 405 ") && text.ends_with("\r\n\r\n"), "{text}");
+            continue;
+        }
+        let response = raw.response();
+        assert_eq!((response.status(), response.text().as_str()), (status, body), "{path}");
+    }
+}
+
+#[test]
+fn tei_is_overloaded_with_429() {
+    let tei = Upstream::start(Profile::tei("m")).unwrap();
+    tei.script(Script { first_ms: 60_000, slots: 1, queue: Some(0), ..Script::default() });
+    let mut first = Raw::connect(&tei);
+    first.post("/v1/embeddings", r#"{"input":"a"}"#);
+    assert!(tei.wait_for(SOON, |s| s.in_flight == 1));
+    // The first is counted before it has its slot.
+    let refused = |_: &_| {
+        let mut raw = Raw::connect(&tei);
+        raw.post("/v1/embeddings", r#"{"input":"a","fake":{"slots":1,"queue":0}}"#);
+        raw.response().status() == 429
+    };
+    assert!(tei.wait_for(SOON, refused));
+}

@@ -80,13 +80,15 @@ impl Raw {
     pub(crate) fn post(&mut self, path: &str, body: &str) {
         let len = body.len();
         self.send(
-            format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len}\r\n\r\n{body}")
-                .as_bytes(),
+            format!(
+                "POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len}\r\n\r\n{body}"
+            )
+            .as_bytes(),
         );
     }
 
     pub(crate) fn get(&mut self, path: &str) {
-        self.send(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes());
+        self.send(format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").as_bytes());
     }
 
     /// Reads more; `Some(ending)` at the end.
