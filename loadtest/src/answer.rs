@@ -27,7 +27,12 @@ impl Exchange<'_> {
         match ask.as_ref().ok().and_then(Ask::script) {
             Some(Ok(script)) => self.script = script.into(),
             Some(Err(message)) => return self.refuse(400, &format!("fake: {message}"), None).await,
-            None => {}
+            None => {
+                let model = ask.as_ref().ok().and_then(|a| a.model.as_deref());
+                if let Some(script) = model.and_then(|m| self.shared.model_script(m)) {
+                    self.script = script;
+                }
+            }
         }
         self.broken_at(At::Request).await?;
         if let Some(marker) = &self.script.poison
@@ -102,11 +107,13 @@ impl Exchange<'_> {
         let script = self.script.clone();
         let meta = self.meta(ask);
         let streams = ask.stream && !script.plain && ask_speaks(ask.route);
-        if kind == Kind::Ollama {
-            let model = ask.model.clone().unwrap_or_default();
-            let model = crate::profile::tagged(&model).to_ascii_lowercase();
-            self.shared.load(self.link, &model, script.load_ms).await?;
-        }
+        let _using = if kind == Kind::Ollama {
+            let model = crate::profile::tagged(ask.model.as_deref().unwrap_or_default());
+            let model = model.to_ascii_lowercase();
+            Some(self.shared.load(self.link, &model, script.load_ms).await?)
+        } else {
+            None
+        };
         self.link.pause(Duration::from_millis(script.head_ms)).await?;
         for status in &script.interim {
             let interim = HeadText::new("HTTP/1.1", *status).finish();

@@ -15,7 +15,7 @@ use crate::writer::{End, Stop};
 
 /// One request and what is needed to answer it.
 pub(crate) struct Exchange<'a> {
-    pub(crate) shared: &'a Shared,
+    pub(crate) shared: &'a Arc<Shared>,
     pub(crate) link: &'a mut Link,
     pub(crate) head: &'a Head,
     pub(crate) script: Arc<Script>,
@@ -40,7 +40,7 @@ pub(crate) async fn serve(stream: TcpStream, shared: Arc<Shared>, number: u64) {
     }
 }
 
-async fn exchanges(link: &mut Link, shared: &Shared, number: u64) -> End {
+async fn exchanges(link: &mut Link, shared: &Arc<Shared>, number: u64) -> End {
     if let Some(script) = shared.take_accept_script() {
         return broken_accept(link, shared, &script).await;
     }
@@ -83,7 +83,7 @@ async fn broken_accept(link: &mut Link, shared: &Shared, script: &Script) -> End
 }
 
 /// Reads one request and answers it.
-async fn exchange(link: &mut Link, shared: &Shared, connection: u64, sequence: u64) -> End {
+async fn exchange(link: &mut Link, shared: &Arc<Shared>, connection: u64, sequence: u64) -> End {
     let head = match link.head().await {
         Ok(head) => head,
         Err(error) => return unreadable(link, shared, &error).await,

@@ -94,6 +94,8 @@ pub struct Vitals {
     pub kv_cache: f64,
     /// Sleep state in the metrics (vLLM: `awake`, `weights_offloaded`, `discard_all`).
     pub sleep_state: String,
+    /// How many models can be loaded at once (Ollama); 0: all.
+    pub max_loaded: usize,
     /// Longest context of the models, tokens. A longer prompt (counted in words) is refused by the
     /// kinds that refuse.
     pub max_model_len: u64,
@@ -119,6 +121,7 @@ impl Default for Vitals {
             waiting: None,
             kv_cache: 0.0,
             sleep_state: "awake".to_owned(),
+            max_loaded: 0,
             max_model_len: 1 << 20,
             version: String::new(),
             api_key: None,

@@ -40,12 +40,15 @@ pub(crate) struct Shared {
 struct Scripts {
     current: Arc<Script>,
     next: VecDeque<(usize, Arc<Script>)>,
+    /// Scripts of single models, before `current`.
+    models: HashMap<String, Arc<Script>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Load {
     Loading,
-    Loaded,
+    /// Loaded, and used by so many requests.
+    Loaded(usize),
 }
 
 impl Shared {
@@ -83,6 +86,19 @@ impl Shared {
         }
     }
 
+    pub(crate) fn set_model(&self, model: &str, script: Option<Script>) {
+        let mut scripts = lock(&self.scripts);
+        match script {
+            Some(script) => scripts.models.insert(model.to_owned(), Arc::new(script)),
+            None => scripts.models.remove(model),
+        };
+    }
+
+    /// The script of a model, if it has one of its own.
+    pub(crate) fn model_script(&self, model: &str) -> Option<Arc<Script>> {
+        lock(&self.scripts).models.get(model).cloned()
+    }
+
     /// The script of the next inference request.
     pub(crate) fn take_script(&self) -> Arc<Script> {
         let mut scripts = lock(&self.scripts);
@@ -111,7 +127,7 @@ impl Shared {
     pub(crate) fn loaded(&self) -> Vec<String> {
         let loads = lock(&self.loads);
         let mut names: Vec<String> =
-            loads.iter().filter(|(_, l)| **l == Load::Loaded).map(|(m, _)| m.clone()).collect();
+            loads.iter().filter(|(_, l)| **l != Load::Loading).map(|(m, _)| m.clone()).collect();
         names.sort();
         names
     }
@@ -120,29 +136,56 @@ impl Shared {
         lock(&self.loads).retain(|_, load| *load == Load::Loading);
     }
 
-    /// Waits until a model is loaded; the first to ask loads it, and gives up when its client leaves.
-    pub(crate) async fn load(&self, link: &mut Link, model: &str, ms: u64) -> Result<(), Gone> {
+    /// Waits until a model is loaded, and uses it until the returned guard is dropped. The first to
+    /// ask loads it, and gives up when its client leaves. When all places for models are taken by
+    /// models in use, the load waits, and requests for those overtake it (UPSTREAMS 2, O6 and O10).
+    pub(crate) async fn load(
+        self: &Arc<Self>,
+        link: &mut Link,
+        model: &str,
+        ms: u64,
+    ) -> Result<Using, Gone> {
+        let mut waits: Option<Waiting<'_>> = None;
         loop {
             let changed = self.changed.notified();
-            let state = {
-                let mut loads = lock(&self.loads);
-                let state = loads.get(model).copied();
-                if state.is_none() {
-                    loads.insert(model.to_owned(), Load::Loading);
+            match self.claim(model) {
+                Claim::Use => {
+                    return Ok(Using { shared: Arc::clone(self), model: model.to_owned() });
                 }
-                state
-            };
-            match state {
-                Some(Load::Loaded) => return Ok(()),
-                Some(Load::Loading) => link.until(changed).await?,
-                None => break,
+                Claim::Load => break,
+                Claim::Wait => {}
             }
+            if waits.is_none() {
+                waits = Some(Waiting::new(self));
+            }
+            link.until(changed).await?;
         }
         self.recorder.count(|s| s.loads += 1);
         let mut loading = Loading { shared: self, model, done: false };
         link.pause(Duration::from_millis(ms)).await?;
         loading.done = true;
-        Ok(())
+        drop(loading);
+        Ok(Using { shared: Arc::clone(self), model: model.to_owned() })
+    }
+
+    fn claim(&self, model: &str) -> Claim {
+        let places = lock(&self.vitals).max_loaded;
+        let mut loads = lock(&self.loads);
+        match loads.get_mut(model) {
+            Some(Load::Loaded(users)) => {
+                *users += 1;
+                return Claim::Use;
+            }
+            Some(Load::Loading) => return Claim::Wait,
+            None => {}
+        }
+        if places > 0 && loads.len() >= places {
+            let idle = loads.iter().find(|(_, l)| **l == Load::Loaded(0)).map(|(m, _)| m.clone());
+            let Some(idle) = idle else { return Claim::Wait };
+            loads.remove(&idle);
+        }
+        loads.insert(model.to_owned(), Load::Loading);
+        Claim::Load
     }
 
     /// Whether all `slots` are taken and `queue` requests wait already.
@@ -180,6 +223,27 @@ impl Shared {
     }
 }
 
+enum Claim {
+    Use,
+    Load,
+    Wait,
+}
+
+/// A request that uses a loaded model.
+pub(crate) struct Using {
+    shared: Arc<Shared>,
+    model: String,
+}
+
+impl Drop for Using {
+    fn drop(&mut self) {
+        if let Some(Load::Loaded(users)) = lock(&self.shared.loads).get_mut(&self.model) {
+            *users = users.saturating_sub(1);
+        }
+        self.shared.changed.notify_waiters();
+    }
+}
+
 struct Loading<'a> {
     shared: &'a Shared,
     model: &'a str,
@@ -190,7 +254,7 @@ impl Drop for Loading<'_> {
     fn drop(&mut self) {
         let mut loads = lock(&self.shared.loads);
         if self.done {
-            loads.insert(self.model.to_owned(), Load::Loaded);
+            loads.insert(self.model.to_owned(), Load::Loaded(1));
         } else {
             loads.remove(self.model);
             self.shared.recorder.count(|s| s.loads_aborted += 1);

@@ -110,6 +110,13 @@ impl Upstream {
         self.shared.set_next(n, script);
     }
 
+    /// Answers requests for this model by a script of its own, before all others but one in the request
+    /// itself, or as the others again (`None`).
+    /// Breaks before the body is read need [`Upstream::script`].
+    pub fn script_for(&self, model: &str, script: Option<Script>) {
+        self.shared.set_model(model, script);
+    }
+
     /// Changes the condition that health, model and metrics routes report.
     pub fn vitals(&self, change: impl FnOnce(&mut Vitals)) {
         change(&mut lock(&self.shared.vitals));

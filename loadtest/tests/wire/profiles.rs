@@ -233,3 +233,28 @@ fn tei_is_overloaded_with_429() {
     };
     assert!(tei.wait_for(SOON, refused));
 }
+
+#[test]
+fn a_load_waits_behind_a_model_in_use_and_is_overtaken() {
+    let ollama = Upstream::start(Profile::ollama(&["slow", "tiny"])).unwrap();
+    ollama.vitals(|v| v.max_loaded = 1);
+    ollama.script_for("slow", Some(Script::words(1000, 60_000)));
+    ollama.script(Script::words(1, 0));
+    let mut first = Raw::connect(&ollama);
+    first.post(CHAT, &STREAM.replace("tiny", "slow"));
+    assert!(ollama.wait_for(SOON, |s| s.events_out == 1));
+    let mut waits = Raw::connect(&ollama);
+    waits.post(CHAT, PLAIN);
+    assert!(ollama.wait_for(SOON, |s| s.waiting == 1));
+    let mut overtakes = Raw::connect(&ollama);
+    overtakes.post(CHAT, &STREAM.replace("tiny", "slow"));
+    assert!(ollama.wait_for(SOON, |s| s.events_out == 2));
+    assert!(get(&ollama, "/api/ps").1.contains("slow:latest"));
+    drop(first);
+    assert!(ollama.wait_for(SOON, |s| s.in_flight == 2));
+    assert_eq!((ollama.stats().waiting, ollama.stats().loads), (1, 1));
+    drop(overtakes);
+    assert_eq!(waits.response().status(), 200);
+    let loaded = get(&ollama, "/api/ps").1;
+    assert!(loaded.contains("tiny:latest") && !loaded.contains("slow:latest"), "{loaded}");
+}
