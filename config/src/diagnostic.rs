@@ -169,8 +169,8 @@ codes! {
     Unused = "W002" "unused": "The value has no effect.";
     OpenToAll = "W003" "open-to-all": "Anyone who reaches the listener may use it.";
     SampleSecret = "W004" "sample-secret": "The credential is the one from the documentation.";
-    ClearText = "W005" "clear-text": "A credential is sent without encryption beyond this host.";
-    NoBackends = "W006" "no-backends": "Nothing is declared that could answer a request.";
+    NoWay = "W005" "no-way": "No declared backend can serve this now.";
+    ListedTwice = "W006" "listed-twice": "A list names the same thing twice.";
 }
 
 /// The text of one configuration file, as it is on disk: variables are not expanded.
@@ -182,19 +182,24 @@ pub struct SourceText {
     pub text: Arc<str>,
     /// Bytes that hold credentials; renderings never show them.
     pub(crate) secrets: Vec<Range<usize>>,
+    /// It is no TOML, so the places of its credentials are guessed.
+    pub(crate) broken: bool,
 }
 
 impl SourceText {
     /// A source with no known credentials.
     #[must_use]
     pub fn new(name: impl Into<String>, text: impl Into<Arc<str>>) -> Self {
-        Self { name: name.into(), text: text.into(), secrets: Vec::new() }
+        Self { name: name.into(), text: text.into(), secrets: Vec::new(), broken: false }
     }
 
     /// Line and column, both from 1, of a byte; columns count characters.
     #[must_use]
     pub fn position(&self, byte: usize) -> (usize, usize) {
-        let byte = self.text.floor_char_boundary(byte.min(self.text.len()));
+        let mut byte = byte.min(self.text.len());
+        while !self.text.is_char_boundary(byte) {
+            byte -= 1;
+        }
         let before = &self.text[..byte];
         let start = before.rfind('\n').map_or(0, |newline| newline + 1);
         (before.matches('\n').count() + 1, before[start..].chars().count() + 1)

@@ -1,15 +1,27 @@
 //! forebay's configuration: TOML in, a checked [`Config`] or every diagnostic at once out.
+//!
+//! A file is parsed with spans, walked against the table of all keys ([`keys`]), expanded on the way, put over
+//! `default.toml` and compiled. Each step goes on after a mistake, so that one run reports all of them.
 
+mod compile;
 pub mod diagnostic;
 pub mod environment;
+mod expand;
+mod keys;
 mod load;
+mod nearest;
+mod redact;
 mod render;
 pub mod restriction;
+mod scalar;
 pub mod settings;
+mod tree;
+mod ty;
+mod walk;
 
 pub use diagnostic::{Code, Diagnostic, Place, Severity, SourceText};
 pub use environment::{Environment, ProcessEnvironment};
-pub use load::{Loaded, Report, defaults, load, load_text};
+pub use load::{DEFAULT_TOML, Loaded, Report, defaults, load, load_text};
 pub use render::Style;
 pub use restriction::{Restriction, RestrictionKind, restrictions};
 pub use settings::*;

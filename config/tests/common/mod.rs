@@ -1,0 +1,45 @@
+//! A world without a file system.
+#![expect(dead_code, reason = "each test binary uses a part")]
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use config::Environment;
+
+/// Variables and files of a test.
+#[derive(Debug, Clone, Default)]
+pub struct World {
+    pub vars: BTreeMap<String, String>,
+    pub files: BTreeMap<PathBuf, String>,
+}
+
+impl Environment for World {
+    fn var(&self, name: &str) -> Option<String> {
+        self.vars.get(name).cloned()
+    }
+
+    fn read(&self, path: &Path) -> io::Result<String> {
+        let path = normal(path);
+        self.files.get(&path).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Option<Vec<PathBuf>>> {
+        let path = normal(path);
+        let inside: Vec<PathBuf> =
+            self.files.keys().filter(|file| file.parent() == Some(&path)).cloned().collect();
+        Ok((!inside.is_empty()).then_some(inside))
+    }
+}
+
+fn normal(path: &Path) -> PathBuf {
+    let mut out = PathBuf::new();
+    for part in path.components() {
+        if part.as_os_str() == ".." {
+            out.pop();
+        } else {
+            out.push(part);
+        }
+    }
+    out
+}
