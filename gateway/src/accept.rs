@@ -2,45 +2,98 @@
 //!
 //! `SO_REUSEPORT` is left alone on purpose: a second process could bind silently, and few connections spread badly.
 
-use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{TcpListener as StdListener, TcpStream};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::Arc;
 use std::time::Duration;
+use std::{io, thread};
 
 use tokio::net::TcpListener;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::core::CoreHandle;
+use crate::stopper::{Stopped, Stopper};
 use crate::telemetry::Counters;
 
 /// A socket on its way to a core.
 pub(crate) struct Accepted {
     pub(crate) socket: TcpStream,
-    pub(crate) peer: SocketAddr,
     /// Held as long as the connection lives.
     pub(crate) place: OwnedSemaphorePermit,
+}
+
+/// The places for client connections; their number can change while they are taken.
+#[derive(Debug, Clone)]
+pub(crate) struct Places {
+    free: Arc<Semaphore>,
+    max: Arc<AtomicU32>,
+}
+
+impl Places {
+    pub(crate) fn new(max: u32) -> Self {
+        let free = usize::try_from(max).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+        Self { free: Arc::new(Semaphore::new(free)), max: Arc::new(AtomicU32::new(max)) }
+    }
+
+    /// Adds or takes places. Where too few are free to be taken, the rest goes at a later change: connections are not cut.
+    pub(crate) fn resize(&self, max: u32) {
+        let before = self.max.load(Relaxed);
+        let now = if max >= before {
+            self.free.add_permits(usize::try_from(max - before).unwrap_or(0));
+            max
+        } else {
+            let gone = self.free.forget_permits(usize::try_from(before - max).unwrap_or(0));
+            before - u32::try_from(gone).unwrap_or(0)
+        };
+        self.max.store(now, Relaxed);
+    }
 }
 
 /// Pause after a failed accept (out of descriptors, mostly), so that it is no busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Accepts until `stop` turns true or its sender is gone.
-pub(crate) async fn run(
-    listener: TcpListener,
+/// Accepts on a thread of its own until stopped.
+///
+/// # Errors
+/// When its thread or runtime cannot be made.
+pub(crate) fn start(
+    listener: StdListener,
     cores: Arc<[CoreHandle]>,
-    places: Arc<Semaphore>,
-    mut stop: watch::Receiver<bool>,
-    counters: Arc<Counters>,
+    places: Places,
+    stop: &Stopper,
+    counters: &Arc<Counters>,
+) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (mut stopped, counters) = (stop.listener(), Arc::clone(counters));
+    thread::Builder::new().name("accept".to_owned()).spawn(move || {
+        runtime.block_on(async move {
+            match TcpListener::from_std(listener) {
+                Ok(listener) => run(&listener, &cores, &places, &mut stopped, &counters).await,
+                Err(error) => tracing::error!(%error, "the public listener failed"),
+            }
+        });
+    })?;
+    Ok(())
+}
+
+async fn run(
+    listener: &TcpListener,
+    cores: &[CoreHandle],
+    places: &Places,
+    stopped: &mut Stopped,
+    counters: &Counters,
 ) {
     loop {
         let accepted = tokio::select! {
-            accepted = accept_one(&listener, &places) => accepted,
-            _ = stop.wait_for(|stop| *stop) => return,
+            accepted = accept_one(listener, places) => accepted,
+            () = stopped.stopped() => return,
         };
         match accepted {
             Ok(accepted) => {
                 counters.connections_accepted.increment(1);
-                hand_over(accepted, &cores);
+                if let Some(core) = cores.iter().min_by_key(|core| core.load()) {
+                    core.hand(accepted);
+                }
             }
             Err(error) => {
                 counters.accept_errors.increment(1);
@@ -52,23 +105,14 @@ pub(crate) async fn run(
 }
 
 /// Waits for a free place before it accepts: the kernel's backlog holds what exceeds `connections_max`.
-async fn accept_one(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<Accepted> {
-    let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
+async fn accept_one(listener: &TcpListener, places: &Places) -> io::Result<Accepted> {
+    let place = Arc::clone(&places.free).acquire_owned().await.map_err(io::Error::other)?;
     loop {
         match listener.accept().await {
-            Ok((socket, peer)) => {
-                let socket = socket.into_std()?;
-                return Ok(Accepted { socket, peer, place });
-            }
+            Ok((socket, _)) => return Ok(Accepted { socket: socket.into_std()?, place }),
             // The client was gone before we came: nobody's fault, no pause.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => return Err(error),
         }
-    }
-}
-
-fn hand_over(accepted: Accepted, cores: &[CoreHandle]) {
-    if let Some(core) = cores.iter().min_by_key(|core| core.load()) {
-        core.hand(accepted);
     }
 }

@@ -4,7 +4,6 @@ use std::convert::Infallible;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -15,7 +14,6 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 
 use crate::accept::Accepted;
@@ -47,31 +45,12 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) struct Core {
     pub(crate) index: usize,
     pub(crate) plane: Arc<Plane>,
-    pub(crate) load: Arc<Load>,
-    open: AtomicUsize,
-    closed: Notify,
+    load: Arc<Load>,
 }
 
 impl Core {
-    pub(crate) fn new(index: usize, plane: Arc<Plane>, load: Arc<Load>) -> Self {
-        Self { index, plane, load, open: AtomicUsize::new(0), closed: Notify::new() }
-    }
-
-    /// Resolves when the last connection is gone.
-    pub(crate) async fn drained(&self) {
-        loop {
-            let closed = self.closed.notified();
-            if self.open.load(SeqCst) == 0 {
-                return;
-            }
-            closed.await;
-        }
-    }
-
-    fn enter(self: &Arc<Self>) -> OpenConnection {
-        self.open.fetch_add(1, SeqCst);
-        self.plane.connection_opened();
-        OpenConnection(Arc::clone(self))
+    pub(crate) const fn new(index: usize, plane: Arc<Plane>, load: Arc<Load>) -> Self {
+        Self { index, plane, load }
     }
 
     /// Counts a request of this core until its response has ended.
@@ -80,20 +59,10 @@ impl Core {
     }
 }
 
-struct OpenConnection(Arc<Core>);
-
-impl Drop for OpenConnection {
-    fn drop(&mut self) {
-        self.0.open.fetch_sub(1, SeqCst);
-        self.0.plane.connection_closed();
-        self.0.closed.notify_waiters();
-    }
-}
-
 /// Serves one accepted socket to its end.
 pub(crate) async fn serve(core: Arc<Core>, accepted: Accepted) {
-    let _open = core.enter();
-    let Accepted { socket, peer: _, place } = accepted;
+    let _open = core.plane.connection();
+    let Accepted { socket, place } = accepted;
     let settings = core.plane.listen_settings();
     let acceptor = core.plane.tls_acceptor();
     let result = async {

@@ -60,7 +60,7 @@ impl CoreHandle {
     }
 }
 
-/// Starts core `index`; it ends when its handle is dropped and its last connection is done.
+/// Starts core `index`; it runs until the process ends.
 pub(crate) fn start(index: usize, plane: &Arc<Plane>) -> io::Result<CoreHandle> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (sockets, mut incoming) = mpsc::unbounded_channel::<(Accepted, Loaded)>();
@@ -69,7 +69,7 @@ pub(crate) fn start(index: usize, plane: &Arc<Plane>) -> io::Result<CoreHandle> 
     let core = Arc::new(connection::Core::new(index, plane, Arc::clone(&load)));
     thread::Builder::new().name(format!("core-{index}")).spawn(move || {
         runtime.block_on(async move {
-            let sweeper = tokio::spawn(crate::upstream::sweep(Arc::clone(&core)));
+            tokio::spawn(crate::upstream::sweep(Arc::clone(&core)));
             while let Some((accepted, counted)) = incoming.recv().await {
                 let core = Arc::clone(&core);
                 tokio::spawn(async move {
@@ -77,8 +77,6 @@ pub(crate) fn start(index: usize, plane: &Arc<Plane>) -> io::Result<CoreHandle> 
                     drop(counted);
                 });
             }
-            core.drained().await;
-            sweeper.abort();
         });
     })?;
     Ok(CoreHandle { sockets, load })

@@ -31,6 +31,7 @@ mod run;
 mod service;
 mod settings;
 mod shutdown;
+mod stopper;
 mod tail;
 mod telemetry;
 mod tenure;
@@ -40,7 +41,7 @@ mod waiting;
 
 pub use affinity::PREFIX_BYTES;
 pub use plane::{Plane, World, WorldHandle};
-pub use run::{DataPlane, StartError};
+pub use run::{Applied, DataPlane, StartError};
 pub use settings::{DrainSettings, ListenSettings, Settings, TlsSettings};
 pub use shutdown::{Phase, Shutdown};
 pub use telemetry::METRICS;

@@ -18,6 +18,7 @@ use tokio::sync::Semaphore;
 
 use crate::plane::Plane;
 use crate::shutdown::Phase;
+use crate::stopper::Stopper;
 
 /// Most ops connections at once.
 const CONNECTIONS_MAX: usize = 64;
@@ -25,16 +26,24 @@ const CONNECTIONS_MAX: usize = 64;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves until the process ends.
+/// Serves until stopped.
 ///
 /// # Errors
 /// When its thread or runtime cannot be made.
-pub(crate) fn start(listener: std::net::TcpListener, plane: Arc<Plane>) -> io::Result<()> {
+pub(crate) fn start(
+    listener: std::net::TcpListener,
+    plane: Arc<Plane>,
+    stop: &Stopper,
+) -> io::Result<()> {
+    let mut stopped = stop.listener();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     thread::Builder::new().name("ops".to_owned()).spawn(move || {
         runtime.block_on(async move {
             match TcpListener::from_std(listener) {
-                Ok(listener) => accept(listener, plane).await,
+                Ok(listener) => tokio::select! {
+                    () = accept(listener, plane) => {}
+                    () = stopped.stopped() => {}
+                },
                 Err(error) => tracing::error!(%error, "the ops listener failed"),
             }
         });

@@ -1,7 +1,7 @@
 //! What the cores of one data plane share, and what it attaches to each backend.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use arc_swap::ArcSwap;
 use http::{HeaderValue, Uri};
@@ -27,7 +27,7 @@ pub struct Plane {
     /// The current snapshot.
     pub world: Arc<WorldHandle>,
     pub(crate) listen: ArcSwap<ListenSettings>,
-    pub(crate) tls: RwLock<Option<TlsAcceptor>>,
+    tls: RwLock<Option<TlsAcceptor>>,
     pub(crate) shutdown: Shutdown,
     /// Counters and histograms.
     pub counters: Arc<Counters>,
@@ -59,7 +59,7 @@ impl Plane {
     }
 
     pub(crate) fn tls_acceptor(&self) -> Option<TlsAcceptor> {
-        self.tls.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        self.tls.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Client connections that are open right now.
@@ -68,12 +68,14 @@ impl Plane {
         self.connections.load(Relaxed)
     }
 
-    pub(crate) fn connection_opened(&self) {
+    /// Counts a connection until the guard is dropped.
+    pub(crate) fn connection(self: &Arc<Self>) -> OpenConnection {
         self.connections.fetch_add(1, Relaxed);
+        OpenConnection(Arc::clone(self))
     }
 
-    pub(crate) fn connection_closed(&self) {
-        self.connections.fetch_sub(1, Relaxed);
+    pub(crate) fn set_tls(&self, acceptor: Option<TlsAcceptor>) {
+        *self.tls.write().unwrap_or_else(PoisonError::into_inner) = acceptor;
     }
 
     /// An empty share of `server.buffered_bytes`.
@@ -85,6 +87,15 @@ impl Plane {
     #[must_use]
     pub fn buffered_bytes(&self) -> u64 {
         self.buffered.load(Relaxed)
+    }
+}
+
+/// One open client connection.
+pub(crate) struct OpenConnection(Arc<Plane>);
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Relaxed);
     }
 }
 

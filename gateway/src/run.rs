@@ -1,24 +1,26 @@
-//! Starting and stopping a data plane: listeners, cores, ops thread, prober.
+//! Starting, changing and stopping a data plane: listeners, cores, ops thread, prober.
 
+use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
-use std::sync::Arc;
+use std::num::NonZero;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::{io, num::NonZero};
 
 use router::snapshot::{BuildError, SnapshotHandle};
 use router::spec::SnapshotSpec;
-use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
-use tokio_rustls::TlsAcceptor;
 
+use crate::accept::{self, Places};
+use crate::core::{self, CoreHandle};
+use crate::ops;
 use crate::plane::{Link, Plane};
-use crate::settings::Settings;
+use crate::prober;
+use crate::settings::{Settings, TlsSettings};
 use crate::shutdown::{Phase, Shutdown};
+use crate::stopper::Stopper;
 use crate::telemetry::Counters;
-use crate::tls::{self, Certificate, TlsError};
-use crate::{accept, core, ops, prober};
+use crate::tls::{self, TlsError};
 
-/// Why a data plane could not start.
+/// Why a data plane could not start, or a change could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// An address could not be listened on.
@@ -43,12 +45,34 @@ pub enum StartError {
     Metrics(String),
 }
 
-/// A running data plane. Its threads run until [`Phase::Draining`] and the end of the last connection.
+/// What a change came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    /// The snapshot that new requests see.
+    pub version: u64,
+    /// Keys whose change takes effect only at the next start.
+    pub needs_restart: Vec<&'static str>,
+}
+
+/// A running data plane. Its threads run until the process ends.
 pub struct DataPlane {
     plane: Arc<Plane>,
-    public: SocketAddr,
-    ops: SocketAddr,
-    stop_accepting: watch::Sender<bool>,
+    cores: Arc<[CoreHandle]>,
+    places: Places,
+    current: Mutex<Current>,
+}
+
+/// What is being listened on, and with which settings.
+struct Current {
+    settings: Settings,
+    ops_asked: SocketAddr,
+    public: Listening,
+    ops: Listening,
+}
+
+struct Listening {
+    address: SocketAddr,
+    stop: Stopper,
 }
 
 impl DataPlane {
@@ -61,51 +85,96 @@ impl DataPlane {
         ops: SocketAddr,
         spec: SnapshotSpec,
     ) -> Result<Self, StartError> {
-        let cores = settings.threads.map_or_else(available_cores, |threads| {
-            NonZero::new(usize::from(threads)).map_or(1, NonZero::get)
-        });
+        let count = cores(settings);
         let counters = Arc::new(Counters::new().map_err(|e| StartError::Metrics(e.to_string()))?);
-        let acceptor = match &settings.public.tls {
-            None => None,
-            Some(files) => Some(TlsAcceptor::from(tls::server(Certificate::load(files)?)?)),
-        };
-        let public = listen(settings.public.listen)?;
-        let ops = listen(ops)?;
-        let world = {
+        let tls = acceptor(settings.public.tls.as_ref())?;
+        let public_listener = listen(settings.public.listen)?;
+        let ops_listener = listen(ops)?;
+        let attach = {
             let counters = Arc::clone(&counters);
-            SnapshotHandle::new(
-                spec,
-                Box::new(move |spec| Arc::new(Link::new(spec, cores, &counters))),
-                std::time::Instant::now(),
-            )
-            .map_err(StartError::Build)?
+            move |spec: &router::spec::BackendSpec| Arc::new(Link::new(spec, count, &counters))
         };
-        let shutdown = Shutdown::new(cores);
+        let world = SnapshotHandle::new(spec, Box::new(attach), std::time::Instant::now())
+            .map_err(StartError::Build)?;
         let plane = Arc::new(Plane::new(
             Arc::new(world),
             settings.public.clone(),
-            acceptor,
-            shutdown,
+            tls,
+            Shutdown::new(count),
             counters,
         ));
-        let (public_addr, ops_addr) = (public.local_addr()?, ops.local_addr()?);
-        ops::start(ops, Arc::clone(&plane))?;
+        let handles = (0..count).map(|index| core::start(index, &plane));
+        let handles: Arc<[CoreHandle]> = handles.collect::<io::Result<Vec<_>>>()?.into();
+        let places = Places::new(settings.public.connections_max);
+        let public = serve_public(&plane, &handles, &places, public_listener)?;
+        let ops_listening = serve_ops(&plane, ops_listener)?;
         prober::start(Arc::clone(&plane))?;
-        let (stop_accepting, stopped) = watch::channel(false);
-        start_cores(&plane, public, cores, stopped)?;
-        Ok(Self { plane, public: public_addr, ops: ops_addr, stop_accepting })
+        let current = Current {
+            settings: settings.clone(),
+            ops_asked: ops,
+            public,
+            ops: ops_listening,
+        };
+        Ok(Self { plane, cores: handles, places, current: Mutex::new(current) })
+    }
+
+    /// Changes everything that can change while running. New listeners are opened before old ones close, and the snapshot
+    /// is swapped last, once; an error changes nothing.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn apply(
+        &self,
+        settings: &Settings,
+        ops: SocketAddr,
+        spec: SnapshotSpec,
+    ) -> Result<Applied, StartError> {
+        let mut current = self.current();
+        let tls = acceptor(settings.public.tls.as_ref())?;
+        let moved = |asked: SocketAddr, now: SocketAddr| {
+            (asked != now).then(|| listen(asked)).transpose()
+        };
+        let new_public = moved(settings.public.listen, current.settings.public.listen)?;
+        let new_ops = moved(ops, current.ops_asked)?;
+        let version = self
+            .plane
+            .world
+            .publish(spec, std::time::Instant::now())
+            .map_err(StartError::Build)?;
+        self.plane.set_tls(tls);
+        self.plane.listen.store(Arc::new(settings.public.clone()));
+        self.places.resize(settings.public.connections_max);
+        if let Some(listener) = new_public {
+            let next = serve_public(&self.plane, &self.cores, &self.places, listener)?;
+            std::mem::replace(&mut current.public, next).stop.stop();
+        }
+        if let Some(listener) = new_ops {
+            let next = serve_ops(&self.plane, listener)?;
+            std::mem::replace(&mut current.ops, next).stop.stop();
+        }
+        let mut needs_restart = Vec::new();
+        if cores(settings) != self.cores.len() {
+            needs_restart.push("server.threads");
+        }
+        current.settings = settings.clone();
+        current.ops_asked = ops;
+        Ok(Applied { version, needs_restart })
+    }
+
+    fn current(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where clients connect, with the real port.
     #[must_use]
-    pub const fn public_addr(&self) -> SocketAddr {
-        self.public
+    pub fn public_addr(&self) -> SocketAddr {
+        self.current().public.address
     }
 
     /// Where the ops listener is, with the real port.
     #[must_use]
-    pub const fn ops_addr(&self) -> SocketAddr {
-        self.ops
+    pub fn ops_addr(&self) -> SocketAddr {
+        self.current().ops.address
     }
 
     /// The shared state, for those that publish and inspect.
@@ -118,13 +187,20 @@ impl DataPlane {
     pub fn advance(&self, phase: Phase) {
         self.plane.shutdown.advance(phase);
         if phase >= Phase::Draining {
-            self.stop_accepting.send_replace(true);
+            self.current().public.stop.stop();
         }
     }
 }
 
-fn available_cores() -> usize {
-    thread::available_parallelism().map_or(1, NonZero::get)
+fn cores(settings: &Settings) -> usize {
+    match settings.threads {
+        Some(threads) => usize::from(threads).max(1),
+        None => thread::available_parallelism().map_or(1, NonZero::get),
+    }
+}
+
+fn acceptor(files: Option<&TlsSettings>) -> Result<Option<tokio_rustls::TlsAcceptor>, StartError> {
+    Ok(files.map(tls::acceptor).transpose()?)
 }
 
 fn listen(address: SocketAddr) -> Result<StdListener, StartError> {
@@ -133,29 +209,21 @@ fn listen(address: SocketAddr) -> Result<StdListener, StartError> {
     listener.map_err(|source| StartError::Listen { address, source })
 }
 
-fn start_cores(
+fn serve_public(
     plane: &Arc<Plane>,
-    public: StdListener,
-    cores: usize,
-    stopped: watch::Receiver<bool>,
-) -> Result<(), StartError> {
-    let mut handles = Vec::with_capacity(cores);
-    for index in 0..cores {
-        handles.push(core::start(index, plane)?);
-    }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let places = usize::try_from(plane.listen_settings().connections_max).unwrap_or(usize::MAX);
-    let places = Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS)));
-    let counters = Arc::clone(&plane.counters);
-    thread::Builder::new().name("accept".to_owned()).spawn(move || {
-        runtime.block_on(async move {
-            match TcpListener::from_std(public) {
-                Ok(listener) => {
-                    accept::run(listener, handles.into(), places, stopped, counters).await;
-                }
-                Err(error) => tracing::error!(%error, "the public listener failed"),
-            }
-        });
-    })?;
-    Ok(())
+    cores: &Arc<[CoreHandle]>,
+    places: &Places,
+    listener: StdListener,
+) -> io::Result<Listening> {
+    let address = listener.local_addr()?;
+    let stop = Stopper::default();
+    accept::start(listener, Arc::clone(cores), places.clone(), &stop, &plane.counters)?;
+    Ok(Listening { address, stop })
+}
+
+fn serve_ops(plane: &Arc<Plane>, listener: StdListener) -> io::Result<Listening> {
+    let address = listener.local_addr()?;
+    let stop = Stopper::default();
+    ops::start(listener, Arc::clone(plane), &stop)?;
+    Ok(Listening { address, stop })
 }

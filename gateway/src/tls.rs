@@ -4,13 +4,13 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use arc_swap::ArcSwap;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert};
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
+
+use tokio_rustls::TlsAcceptor;
 
 use crate::settings::TlsSettings;
 
@@ -40,37 +40,6 @@ fn in_file(path: &Path, reason: impl ToString) -> TlsError {
     TlsError::File { path: path.display().to_string(), reason: reason.to_string() }
 }
 
-/// A certificate that can be replaced while connections are being accepted.
-#[derive(Debug)]
-pub(crate) struct Certificate {
-    current: ArcSwap<CertifiedKey>,
-}
-
-impl Certificate {
-    /// Reads chain and key from their files.
-    ///
-    /// # Errors
-    /// When a file cannot be read, holds nothing of its kind, or key and certificate do not belong together.
-    pub(crate) fn load(files: &TlsSettings) -> Result<Arc<Self>, TlsError> {
-        Ok(Arc::new(Self { current: ArcSwap::new(Arc::new(read(files)?)) }))
-    }
-
-    /// Reads the files again; on an error the certificate in use stays.
-    ///
-    /// # Errors
-    /// As [`Self::load`].
-    pub(crate) fn reload(&self, files: &TlsSettings) -> Result<(), TlsError> {
-        self.current.store(Arc::new(read(files)?));
-        Ok(())
-    }
-}
-
-impl ResolvesServerCert for Certificate {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.current.load_full())
-    }
-}
-
 fn read(files: &TlsSettings) -> Result<CertifiedKey, TlsError> {
     let chain = CertificateDer::pem_file_iter(&files.cert)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
@@ -83,17 +52,19 @@ fn read(files: &TlsSettings) -> Result<CertifiedKey, TlsError> {
     Ok(CertifiedKey::from_der(chain, key, &provider())?)
 }
 
-/// The public listener's configuration: TLS 1.2 and later, HTTP/2 and HTTP/1.1 by ALPN.
+/// The public listener's side: TLS 1.2 and later, HTTP/2 and HTTP/1.1 by ALPN. Read anew at each call, so that a changed
+/// certificate is a new acceptor and running connections keep theirs.
 ///
 /// # Errors
-/// When the provider lacks the protocol versions, which does not happen.
-pub(crate) fn server(certificate: Arc<Certificate>) -> Result<Arc<ServerConfig>, TlsError> {
+/// When a file cannot be read, holds nothing of its kind, or key and certificate do not belong together.
+pub(crate) fn acceptor(files: &TlsSettings) -> Result<TlsAcceptor, TlsError> {
+    let key = Arc::new(SingleCertAndKey::from(read(files)?));
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
-        .with_cert_resolver(certificate);
+        .with_cert_resolver(key);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+    Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
 /// A client configuration that trusts the system's roots and those of `ca_pem`.

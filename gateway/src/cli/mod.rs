@@ -1,7 +1,11 @@
 //! Commands and their exit codes.
 
 mod check;
+#[cfg(feature = "demo")]
+mod demo;
+mod healthcheck;
 mod logging;
+mod notify;
 mod output;
 mod serve;
 mod settings;
@@ -36,6 +40,33 @@ enum Command {
     Config(ConfigCommand),
     /// Print the JSON Schema of the configuration file
     Schema,
+    /// Ask a running gateway whether it is ready; for containers
+    Healthcheck(Healthcheck),
+    /// Serve in front of three scripted servers, one of which dies now and then
+    #[cfg(feature = "demo")]
+    Demo,
+    /// One scripted server of the demo
+    #[cfg(feature = "demo")]
+    #[command(hide = true)]
+    DemoBackend {
+        /// Plays Ollama instead of vLLM
+        #[arg(long)]
+        ollama: bool,
+        /// Where it listens
+        #[arg(long)]
+        listen: std::net::SocketAddr,
+    },
+}
+
+/// `forebay healthcheck`
+#[derive(Args)]
+pub(crate) struct Healthcheck {
+    /// The configuration whose ops address is asked
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The ops address itself
+    #[arg(long, value_name = "ADDRESS")]
+    ops: Option<std::net::SocketAddr>,
 }
 
 /// `forebay serve`
@@ -98,5 +129,10 @@ pub(crate) fn run() -> ExitCode {
             output::out(&config::schema());
             ExitCode::SUCCESS
         }
+        Command::Healthcheck(args) => healthcheck::run(&args),
+        #[cfg(feature = "demo")]
+        Command::Demo => demo::run(),
+        #[cfg(feature = "demo")]
+        Command::DemoBackend { ollama, listen } => demo::backend(ollama, listen),
     }
 }

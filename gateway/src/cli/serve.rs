@@ -12,6 +12,7 @@ use router::BackendName;
 use router::spec::{BackendSpec, Kind};
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::notify::notify;
 use super::settings::settings;
 use super::{EXIT_CONFIG, Serve, check, logging, output};
 
@@ -42,14 +43,25 @@ pub(crate) fn run(args: &Serve) -> ExitCode {
     for warning in &loaded.warnings {
         tracing::warn!(code = warning.code.number(), "{}", warning.message);
     }
-    let found = if args.config.is_none() { look_around(&mut loaded.config) } else { Vec::new() };
-    let settings = settings(&loaded.config);
-    let ops = loaded.config.ops.listen;
-    let data_plane = match DataPlane::start(&settings, ops, loaded.config.snapshot.clone()) {
+    let found = args.config.is_none().then(|| look_around(&mut loaded.config));
+    serve(&loaded.config, |data_plane| {
+        if let Some(found) = &found {
+            advise(data_plane, &loaded.config, found);
+        }
+    })
+}
+
+/// Starts the data plane, says where it listens, and stays until a signal. `started` may say more.
+pub(crate) fn serve(config: &Config, started: impl FnOnce(&DataPlane)) -> ExitCode {
+    let settings = settings(config);
+    let data_plane = match DataPlane::start(&settings, config.ops.listen, config.snapshot.clone()) {
         Ok(data_plane) => data_plane,
         Err(error) => return cannot_start(&error),
     };
-    greet(&data_plane, &loaded.config, args.config.is_none().then_some(&found));
+    output::out(&format!("listening on {}://{}", scheme(config), data_plane.public_addr()));
+    output::out(&format!("ops on http://{}", data_plane.ops_addr()));
+    started(&data_plane);
+    notify("READY=1");
     match wait(&data_plane, settings.drain) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -57,6 +69,10 @@ pub(crate) fn run(args: &Serve) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+const fn scheme(config: &Config) -> &'static str {
+    if config.server.tls.is_some() { "https" } else { "http" }
 }
 
 fn refuse_unenforced(loaded: &Loaded) -> Option<ExitCode> {
@@ -71,7 +87,7 @@ fn refuse_unenforced(loaded: &Loaded) -> Option<ExitCode> {
     Some(check::refuse(&Report { diagnostics, sources: loaded.sources.clone() }))
 }
 
-fn start_log(config: &Config) {
+pub(crate) fn start_log(config: &Config) {
     let json = match config.log.format {
         LogFormat::Auto => None,
         LogFormat::Text => Some(false),
@@ -119,13 +135,8 @@ fn cannot_start(error: &StartError) -> ExitCode {
     }
 }
 
-/// Says where it listens, what it found, and how a first request looks.
-fn greet(data_plane: &DataPlane, config: &Config, found: Option<&Vec<(&'static str, bool)>>) {
-    let scheme = if config.server.tls.is_some() { "https" } else { "http" };
-    let public = data_plane.public_addr();
-    output::out(&format!("listening on {scheme}://{public}"));
-    output::out(&format!("ops on http://{}", data_plane.ops_addr()));
-    let Some(found) = found else { return };
+/// Says what was found on this host, and how a first request looks.
+fn advise(data_plane: &DataPlane, config: &Config, found: &[(&'static str, bool)]) {
     for ((name, up), (_, _, port)) in found.iter().zip(LOCAL) {
         let state = if *up { "found" } else { "not there yet" };
         output::out(&format!("{name} (127.0.0.1:{port}): {state}"));
@@ -137,8 +148,9 @@ fn greet(data_plane: &DataPlane, config: &Config, found: Option<&Vec<(&'static s
              config/examples)",
         );
     }
+    let base = format!("{}://{}", scheme(config), data_plane.public_addr());
     output::out(&format!(
-        "try: curl {scheme}://{public}/v1/models\n     curl {scheme}://{public}/v1/chat/completions \
+        "try: curl {base}/v1/models\n     curl {base}/v1/chat/completions \
          -H 'content-type: application/json' \\\n       -d '{{\"model\": \"NAME\", \"messages\": \
          [{{\"role\": \"user\", \"content\": \"Hello\"}}]}}'"
     ));
@@ -166,6 +178,7 @@ fn wait(data_plane: &DataPlane, drain: DrainSettings) -> io::Result<()> {
 }
 
 async fn wind_down(data_plane: &DataPlane, drain: DrainSettings) {
+    notify("STOPPING=1");
     tracing::info!(grace = ?drain.grace, "stopping: not ready any more, still accepting");
     data_plane.advance(Phase::Grace);
     tokio::time::sleep(drain.grace).await;
