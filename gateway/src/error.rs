@@ -185,8 +185,7 @@ impl Rejection {
 
     /// The in-band form for a stream whose head is already out.
     pub(crate) fn event(&self) -> Bytes {
-        let row = self.kind.row();
-        adapters::error::event(&envelope(&self.message, row.class, self.param, Some(row.code)))
+        adapters::error::event(&self.json())
     }
 
     /// The response; `retry_after_max` bounds what clients are asked to wait.

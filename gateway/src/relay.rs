@@ -11,6 +11,7 @@ use adapters::StreamEnd;
 use adapters::sse::Scanner;
 use bytes::Bytes;
 use http_body::Body;
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use router::outcome::{FailureKind, Stage};
 use tokio::sync::futures::OwnedNotified;
@@ -162,6 +163,10 @@ impl Relay {
             self.tail.hold(piece, None, &mut self.ready);
         }
         self.tail.hold(last, boundary, &mut self.ready);
+        // An error event that came together with the first content.
+        if self.scanner.as_ref().is_some_and(Scanner::failed) {
+            self.tenure.failed(FailureKind::ErrorEvent);
+        }
         self.after_scan(false);
     }
 
@@ -307,8 +312,17 @@ impl Relay {
     fn release(&mut self) {
         let Some((mut body, lease)) = self.upstream.take() else { return };
         tokio::spawn(async move {
-            let end = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx));
-            if let Ok(None) = tokio::time::timeout(LINGER, end).await {
+            // Comments or the LF of a CRLF may follow; nobody wants them.
+            let end = async {
+                loop {
+                    match body.frame().await {
+                        Some(Ok(_)) => {}
+                        Some(Err(_)) => return false,
+                        None => return true,
+                    }
+                }
+            };
+            if let Ok(true) = tokio::time::timeout(LINGER, end).await {
                 lease.park();
             }
         });

@@ -1,8 +1,15 @@
 //! What the tests against the built binary share: a gateway as a process of its own, and a client that sees every byte.
 
-#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "tests")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    unreachable_pub,
+    reason = "tests"
+)]
 
 pub mod client;
+pub mod streams;
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
@@ -75,6 +82,22 @@ pub fn backend(name: &str, kind: &str, upstream: &Upstream) -> String {
 /// A `[[backend]]` table for any URL.
 pub fn backend_at(name: &str, kind: &str, url: &str) -> String {
     format!("[[backend]]\nname = \"{name}\"\nkind = \"{kind}\"\nurl = \"{url}\"\n")
+}
+
+/// A vLLM-like upstream that serves `tiny`, and its `[[backend]]` table, named `tiny-1`.
+pub fn tiny_backend() -> (Upstream, String) {
+    let upstream = Upstream::start(loadtest::Profile::vllm(&["tiny"])).unwrap();
+    let table = backend("tiny-1", "vllm", &upstream);
+    (upstream, table)
+}
+
+/// Such an upstream, and a gateway in front of it that knows its model; `server` goes into the `[server]` table.
+pub fn tiny(server: &str) -> (Upstream, Gateway) {
+    let (upstream, table) = tiny_backend();
+    let gateway = Gateway::start_with(&table, server);
+    gateway.wait_for_model("tiny");
+    upstream.clear();
+    (upstream, gateway)
 }
 
 impl Gateway {
@@ -167,6 +190,13 @@ impl Gateway {
             .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
             .filter(|line| line["message"] == "request")
             .collect()
+    }
+
+    /// The most memory that it has held so far, bytes.
+    pub fn peak_rss(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
     pub fn pid(&self) -> u32 {
