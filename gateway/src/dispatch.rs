@@ -4,8 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::response::Parts;
-use router::ModelName;
-use router::backend::Backend;
 use router::outcome::{FailureKind, Outcome, Retry};
 use router::plan::{Candidate, Exhausted, ExhaustedReason, RoutePlan};
 use tokio::time::Instant;
@@ -174,7 +172,9 @@ async fn tried(
             Outcome::Success
         }
         Err(failed) => {
-            note_absent(&live, failed, &upstream_model, now);
+            if failed.absent {
+                live.mark_model_absent(upstream_model.as_str(), now.into_std());
+            }
             Outcome::Failure(failed.failure.clone())
         }
     };
@@ -210,17 +210,6 @@ const fn end(result: &Result<Answer, Failed>) -> &'static str {
             FailureKind::ClientFault => "client_fault",
             _ => "failure",
         },
-    }
-}
-
-fn note_absent(
-    live: &Backend<Arc<Link>>,
-    failed: &Failed,
-    upstream_model: &ModelName,
-    now: Instant,
-) {
-    if failed.failure.kind == FailureKind::ModelAbsent {
-        live.mark_model_absent(upstream_model.as_str(), now.into_std());
     }
 }
 

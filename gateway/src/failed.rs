@@ -20,6 +20,8 @@ pub(crate) struct Failed {
     pub(crate) rejection: Rejection,
     /// The prompt was too long for this model: a larger context may take it.
     pub(crate) context_length: bool,
+    /// The backend says that it has no such model, which is more than not doing this operation.
+    pub(crate) absent: bool,
     /// The connection was lost after the whole request was written, before any byte of an answer.
     pub(crate) death: bool,
 }
@@ -36,7 +38,7 @@ impl Failed {
         };
         let failure = Failure { origin: Origin::Upstream, stage, kind, retry, retry_after: None };
         let rejection = Rejection::upstream(kind, stage, &aim.backend);
-        Self { failure, rejection, context_length: false, death: false }
+        Self { failure, rejection, context_length: false, absent: false, death: false }
     }
 
     pub(crate) fn dial(aim: &Aim, error: &DialError) -> Self {
@@ -59,7 +61,7 @@ impl Failed {
             retry_after: None,
         };
         let rejection = Rejection::new(ErrorKind::Internal, "the gateway met a defect of its own");
-        Self { failure, rejection, context_length: false, death: false }
+        Self { failure, rejection, context_length: false, absent: false, death: false }
     }
 
     /// The backend answered with an error status.
@@ -124,7 +126,8 @@ impl Failed {
         rejection.retry_after = retry_after;
         let failure = Failure { origin, stage, kind, retry, retry_after };
         let context_length = verdict == Verdict::ContextLength;
-        Self { failure, rejection, context_length, death: false }
+        let absent = verdict == Verdict::Failure(FailureKind::ModelAbsent);
+        Self { failure, rejection, context_length, absent, death: false }
     }
 }
 

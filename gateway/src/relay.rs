@@ -19,6 +19,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::attempt::Flow;
 use crate::body::Cut;
+use crate::brackets::Brackets;
 use crate::error::{ErrorKind, Rejection};
 use crate::report::Report;
 use crate::shutdown::{Phase, Shutdown};
@@ -45,8 +46,8 @@ pub(crate) struct Relay {
     tail: Tail,
     scanner: Option<Scanner>,
     upstream: Option<(Incoming, Lease)>,
-    unframed: bool,
-    last_byte_closes: bool,
+    /// Watches a body whose end proves nothing: only its own brackets do.
+    brackets: Option<Brackets>,
     state: State,
     /// The in-flight slot and the backend that failures are reported to.
     tenure: Tenure,
@@ -134,8 +135,7 @@ impl Relay {
             tail: Tail::new(bounds.event_hold),
             scanner,
             upstream: Some((body, lease)),
-            unframed,
-            last_byte_closes: false,
+            brackets: unframed.then(Brackets::default),
             state: State::Live,
             tenure,
             timer: IdleTimer {
@@ -155,7 +155,7 @@ impl Relay {
         let Some(last) = prelude.pop() else { return };
         if self.scanner.is_none() {
             prelude.push(last);
-            self.ready.extend(prelude);
+            prelude.into_iter().for_each(|piece| self.take(piece));
             return;
         }
         for piece in prelude {
@@ -227,8 +227,8 @@ impl Relay {
     fn take(&mut self, data: Bytes) {
         let Some(scanner) = &mut self.scanner else {
             self.timer.progressed();
-            if let Some(last) = data.trim_ascii_end().last() {
-                self.last_byte_closes = matches!(last, b'}' | b']');
+            if let Some(brackets) = &mut self.brackets {
+                brackets.push(&data);
             }
             self.ready.push_back(data);
             return;
@@ -238,9 +238,6 @@ impl Relay {
             self.timer.progressed();
             self.tenure.progressed();
         }
-        if scan.error.is_some() {
-            self.tenure.failed(FailureKind::ErrorEvent);
-        }
         let done = scan.done;
         self.tail.hold(data, scan.boundary, &mut self.ready);
         self.after_scan(done);
@@ -249,6 +246,9 @@ impl Relay {
     /// What the events so far mean for the answer as a whole.
     fn after_scan(&mut self, done: bool) {
         let Some(scanner) = &self.scanner else { return };
+        if scanner.failed() {
+            self.tenure.failed(FailureKind::ErrorEvent);
+        }
         if scanner.aborted() {
             self.lost(FailureKind::Unfinished);
         } else if done || scanner.saw_done() {
@@ -266,7 +266,7 @@ impl Relay {
                 StreamEnd::Complete | StreamEnd::Failed => true,
                 StreamEnd::Unfinished | StreamEnd::Aborted => false,
             },
-            None => !self.unframed || self.last_byte_closes,
+            None => self.brackets.as_ref().is_none_or(Brackets::closed),
         };
         if !whole {
             self.lost(FailureKind::Unfinished);

@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 
 use config::{Config, ProcessEnvironment};
 use loadtest::{Profile, Script, Upstream};
-use router::BackendName;
-use router::spec::{BackendSpec, Kind};
+use router::spec::Kind;
 
 use super::{output, serve};
 
@@ -116,11 +115,7 @@ fn start_servers(config: &mut Config) -> std::io::Result<Vec<Scripted>> {
         let pid = server.start()?;
         output::out(&format!("{name}: a scripted {} on {address}, pid {pid}", kind.as_str()));
         servers.push(server);
-        let region = config.snapshot.default_region.clone();
-        if let (Ok(name), Some(region)) = (BackendName::try_from(name), region) {
-            let url = format!("http://{address}");
-            config.snapshot.backends.push(BackendSpec::new(name, kind, url, region));
-        }
+        serve::add_backend(config, name, kind, address);
     }
     Ok(servers)
 }

@@ -35,11 +35,6 @@ enum Command {
     Serve(Serve),
     /// Validate configuration files: every error at once, with its place
     Check(Check),
-    /// Show configurations
-    #[command(subcommand)]
-    Config(ConfigCommand),
-    /// Print the JSON Schema of the configuration file
-    Schema,
     /// Ask a running gateway whether it is ready; for containers
     Healthcheck(Healthcheck),
     /// Serve in front of three scripted servers, one of which dies now and then
@@ -99,36 +94,11 @@ pub(crate) enum Format {
     Json,
 }
 
-#[derive(Subcommand)]
-pub(crate) enum ConfigCommand {
-    /// Print the effective configuration: defaults filled in, secrets redacted
-    Show {
-        /// A file or a folder
-        #[arg(long, value_name = "FILE")]
-        config: Option<PathBuf>,
-        /// With defaults filled in, and where each value came from
-        #[arg(long)]
-        effective: bool,
-    },
-    /// What differs between two configurations
-    Diff {
-        /// The one before
-        before: PathBuf,
-        /// The one after
-        after: PathBuf,
-    },
-}
-
 /// Parses the command line and runs the command.
 pub(crate) fn run() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(args) => serve::run(&args),
         Command::Check(args) => check::run(&args),
-        Command::Config(command) => check::config(&command),
-        Command::Schema => {
-            output::out(&config::schema());
-            ExitCode::SUCCESS
-        }
         Command::Healthcheck(args) => healthcheck::run(&args),
         #[cfg(feature = "demo")]
         Command::Demo => demo::run(),

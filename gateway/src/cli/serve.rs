@@ -6,10 +6,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use config::{Config, Diagnostic, Loaded, LogFormat, ProcessEnvironment, Report, RestrictionKind};
+use config::{Config, Diagnostic, Loaded, LogFormat, ProcessEnvironment, RestrictionKind};
 use gateway::{DataPlane, DrainSettings, Phase, StartError};
-use router::BackendName;
-use router::spec::{BackendSpec, Kind};
+use router::spec::{BackendSpec, Kind, RegionSpec};
+use router::{BackendName, RegionName};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::notify::notify;
@@ -84,7 +84,7 @@ fn refuse_unenforced(loaded: &Loaded) -> Option<ExitCode> {
     if diagnostics.is_empty() {
         return None;
     }
-    Some(check::refuse(&Report { diagnostics, sources: loaded.sources.clone() }))
+    Some(check::refuse(&loaded.report_of(diagnostics)))
 }
 
 pub(crate) fn start_log(config: &Config) {
@@ -98,18 +98,26 @@ pub(crate) fn start_log(config: &Config) {
 
 /// Adds the two servers that most people have; whichever is down joins when it comes up.
 fn look_around(config: &mut Config) -> Vec<(&'static str, bool)> {
-    let region = config.snapshot.default_region.clone();
     let mut found = Vec::new();
     for (name, kind, port) in LOCAL {
         let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
         found.push((name, TcpStream::connect_timeout(&address, LOOK).is_ok()));
-        let (Ok(backend), Some(region)) = (BackendName::try_from(name), region.clone()) else {
-            continue;
-        };
-        let url = format!("http://{address}");
-        config.snapshot.backends.push(BackendSpec::new(backend, kind, url, region));
+        add_backend(config, name, kind, address);
     }
     found
+}
+
+/// Adds a backend on this host in the home region.
+pub(crate) fn add_backend(config: &mut Config, name: &str, kind: Kind, address: SocketAddr) {
+    let snapshot = &mut config.snapshot;
+    let home = snapshot.default_region.clone().map_or_else(|| RegionName::try_from("local"), Ok);
+    if let (Ok(name), Ok(home)) = (BackendName::try_from(name), home) {
+        if !snapshot.regions.iter().any(|region| region.name == home) {
+            snapshot.regions.push(RegionSpec { name: home.clone(), neighbours: Vec::new() });
+        }
+        let url = format!("http://{address}");
+        snapshot.backends.push(BackendSpec::new(name, kind, url, home));
+    }
 }
 
 fn cannot_start(error: &StartError) -> ExitCode {
