@@ -3,7 +3,7 @@ CARGO ?= cargo
 # Passed through to what is run: make run ARGS="--config forebay.toml"
 ARGS ?=
 
-.PHONY: help run demo test check bench load conformance dockerfile clean
+.PHONY: help run demo test check bench load conformance dockerfile docs clean
 
 help: ## Lists the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,6 +33,9 @@ conformance: ## Real vLLM, llama-server and Ollama on tiny models; installs take
 
 dockerfile: ## Runs the Dockerfile's build stage without a container engine
 	scripts/check-dockerfile.sh
+
+docs: ## Writes the parts of the documents that follow from the sources
+	FOREBAY_BLESS=1 $(CARGO) test -q -p tests --test tidy generated
 
 clean: ## Removes what was built
 	$(CARGO) clean

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::tree::{files, has_extension, is_test, none, read, root};
+use crate::tree::{files, has_extension, none, read, root};
 
 type Names = BTreeSet<String>;
 
@@ -65,46 +65,4 @@ fn links_between_documents_lead_somewhere() {
         }
     }
     none(&broken, "a link leads nowhere");
-}
-
-#[test]
-fn the_code_map_shows_every_source() {
-    let is_source = |path: &str| {
-        has_extension(path, "rs")
-            && path.contains("/src/")
-            && !is_test(path)
-            && !path.starts_with("fuzz/")
-    };
-    let sources: Names = files(is_source).into_iter().map(|file| file.path).collect();
-    let map = read("ARCHITECTURE.md");
-    let (_, map) = map.split_once("## Code map").unwrap();
-    let (map, _) = map.split_once("\n## ").unwrap();
-    // A crate's heading is `### folder`, a source's row "| `file` |" or "| `file`, `file` |", relative to its `src`.
-    let mut mapped = Names::new();
-    for section in map.split("\n### ").skip(1) {
-        let folder = section.split([' ', ':', '\n']).next().unwrap_or_default();
-        for row in section.lines().filter_map(|line| line.strip_prefix("| `")) {
-            let column = row.split('|').next().unwrap_or_default();
-            let names = column.split('`').filter(|name| has_extension(name, "rs"));
-            mapped.extend(names.map(|name| format!("{folder}/src/{name}")));
-        }
-    }
-    same(&sources, &mapped, "ARCHITECTURE.md, code map");
-}
-
-#[test]
-fn the_conformance_table_names_the_tests_that_exist() {
-    let mut tests = Names::new();
-    for file in files(|path| has_extension(path, "rs") && is_test(path)) {
-        tests.extend(between(&file.text, "fn trap_", '(').map(|name| format!("trap_{name}")));
-    }
-    let document = read("docs/conformance.md");
-    let named: Names =
-        between(&document, "`trap_", '`').map(|name| format!("trap_{name}")).collect();
-    same(&tests, &named, "docs/conformance.md");
-    let rows: Vec<usize> = document
-        .lines()
-        .filter_map(|line| line.strip_prefix("| ")?.split(' ').next()?.parse().ok())
-        .collect();
-    assert_eq!(rows, (1..=96).collect::<Vec<_>>(), "the rows of docs/conformance.md");
 }

@@ -2,5 +2,6 @@
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a failed test is how these tests report")]
 
 mod documents;
+mod generated;
 mod sources;
 mod tree;
