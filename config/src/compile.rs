@@ -13,6 +13,7 @@ use router::spec::{Policy, SessionSource, SnapshotSpec, TimeoutOverrides, Timeou
 
 use crate::diagnostic::{Code, Diagnostic, Place};
 use crate::environment::Environment;
+use crate::load::DEFAULT_SOURCE;
 use crate::settings::Config;
 use crate::tree::Table;
 
@@ -54,13 +55,11 @@ impl Compiler<'_> {
     }
 
     /// A number that cannot be larger than another one.
-    fn ordered<T: PartialOrd>(&mut self, table: &Table, small: (&str, T), large: (&str, T)) {
+    fn ordered<T: PartialOrd>(&mut self, table: &Table, small: &(&str, T), large: &(&str, T)) {
         if small.1 > large.1 {
             let message = format!("`{}` is larger than `{}`", small.0, large.0);
-            self.out.push(
-                Diagnostic::error(Code::Conflict, table.place_of(small.0), message)
-                    .related(table.place_of(large.0), format!("`{}` is set here", large.0)),
-            );
+            let (small, large) = (table.place_of(small.0), table.place_of(large.0));
+            self.out.push(between(Code::Conflict, small, large, message));
         }
     }
 
@@ -128,7 +127,7 @@ impl Compiler<'_> {
             table.fill("open_min", &mut breaker.open_min);
             table.fill("open_max", &mut breaker.open_max);
             let (min, max) = (breaker.open_min, breaker.open_max);
-            self.ordered(table, ("open_min", min), ("open_max", max));
+            self.ordered(table, &("open_min", min), &("open_max", max));
         }
         if let Some(table) = tree.table("health") {
             let health = &mut spec.health;
@@ -139,7 +138,7 @@ impl Compiler<'_> {
             table.fill("open_probe_min", &mut health.open_probe_min);
             table.fill("open_probe_max", &mut health.open_probe_max);
             let (min, max) = (health.open_probe_min, health.open_probe_max);
-            self.ordered(table, ("open_probe_min", min), ("open_probe_max", max));
+            self.ordered(table, &("open_probe_min", min), &("open_probe_max", max));
         }
         if let Some(table) = tree.table("discovery") {
             table.fill("expose", &mut spec.discovery.expose);
@@ -171,7 +170,7 @@ impl Compiler<'_> {
             limits.fill("upstream_idle", &mut service.upstream_idle);
         }
         let (body, all) = (service.max_body, service.buffered_bytes);
-        self.ordered(server, ("max_body", body), ("buffered_bytes", all));
+        self.ordered(server, &("max_body", body), &("buffered_bytes", all));
         self.origins();
     }
 
@@ -189,6 +188,14 @@ impl Compiler<'_> {
             }
         }
     }
+}
+
+/// A conflict of two places; the one that the operator wrote is the one to look at.
+fn between(code: Code, mut one: Place, mut other: Place, message: String) -> Diagnostic {
+    if one.source == DEFAULT_SOURCE {
+        std::mem::swap(&mut one, &mut other);
+    }
+    Diagnostic::error(code, one, message).related(other, "the other one")
 }
 
 fn global_timeouts(table: &Table) -> Timeouts {

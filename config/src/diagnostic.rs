@@ -184,13 +184,21 @@ pub struct SourceText {
     pub(crate) secrets: Vec<Range<usize>>,
     /// It is no TOML, so the places of its credentials are guessed.
     pub(crate) broken: bool,
+    /// The folder that its relative paths start at.
+    pub(crate) base: std::path::PathBuf,
 }
 
 impl SourceText {
     /// A source with no known credentials.
     #[must_use]
     pub fn new(name: impl Into<String>, text: impl Into<Arc<str>>) -> Self {
-        Self { name: name.into(), text: text.into(), secrets: Vec::new(), broken: false }
+        Self {
+            name: name.into(),
+            text: text.into(),
+            secrets: Vec::new(),
+            broken: false,
+            base: std::path::PathBuf::new(),
+        }
     }
 
     /// Line and column, both from 1, of a byte; columns count characters.

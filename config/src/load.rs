@@ -8,6 +8,7 @@ use crate::compile::compile;
 use crate::diagnostic::{Code, Diagnostic, Place, Severity, SourceText};
 use crate::environment::Environment;
 use crate::keys::ROOT;
+use crate::lastgood::Stored;
 use crate::scalar;
 use crate::settings::Config;
 use crate::tree::{Table, Value};
@@ -111,6 +112,16 @@ pub fn defaults(env: &dyn Environment) -> Loaded {
     })
 }
 
+/// Loads texts that were kept together.
+pub(crate) fn load_stored(files: &[Stored], env: &dyn Environment) -> Result<Loaded, Report> {
+    let mut loader = Loader::new(env);
+    loader.follow = false;
+    for (name, base, text) in files {
+        loader.text(name, text, base, 0);
+    }
+    loader.finish()
+}
+
 struct Loader<'a> {
     env: &'a dyn Environment,
     out: Vec<Diagnostic>,
@@ -120,6 +131,8 @@ struct Loader<'a> {
     seen: Vec<PathBuf>,
     tree: Option<Table>,
     broken: bool,
+    /// `include` is followed; stored texts come with what they included.
+    follow: bool,
 }
 
 impl<'a> Loader<'a> {
@@ -132,13 +145,17 @@ impl<'a> Loader<'a> {
             seen: Vec::new(),
             tree: None,
             broken: false,
+            follow: true,
         }
     }
 
     /// A file or a folder; `from` is the place of the `include`.
     fn path(&mut self, path: &Path, from: Option<&Place>, depth: usize) {
         match self.env.list(path) {
-            Ok(Some(files)) => files.iter().for_each(|file| self.file(file, from, depth)),
+            Ok(Some(files)) => {
+                self.files.push(path.to_owned());
+                files.iter().for_each(|file| self.file(file, from, depth));
+            }
             Ok(None) => self.file(path, from, depth),
             Err(error) => self.unreadable(path, from, &error),
         }
@@ -198,6 +215,7 @@ impl<'a> Loader<'a> {
         let mut stored = SourceText::new(name, text);
         stored.secrets = std::mem::take(&mut walk.secrets);
         self.files.append(&mut walk.files);
+        stored.base = base.to_owned();
         stored.broken = !errors.is_empty();
         self.broken |= stored.broken;
         if stored.broken {
@@ -210,12 +228,21 @@ impl<'a> Loader<'a> {
                     .is_some_and(|place| !lines.contains(&stored.position(place.span.start).0))
             });
         }
-        self.out.extend(errors.iter().map(|error| syntax(source, &stored, error)));
+        // What follows the first mistake of a line is mostly its consequence.
+        let mut lines: Vec<usize> = Vec::new();
+        for error in &errors {
+            let line = line_of(&stored, error);
+            if !lines.contains(&line) {
+                lines.push(line);
+                self.out.push(syntax(source, &stored, error));
+            }
+        }
         self.out.append(&mut found);
         self.sources.push(stored);
         let includes: Vec<(PathBuf, Place)> = tree
             .list("include")
             .iter()
+            .filter(|_| self.follow)
             .filter_map(|node| match &node.value {
                 Value::Path(path) => Some((path.clone(), node.place.clone())),
                 _ => None,
@@ -267,11 +294,14 @@ impl<'a> Loader<'a> {
     /// Environment variables that win over the file: containers bind elsewhere without editing it.
     fn override_listeners(&mut self, tree: &mut Table) {
         for (section, variable) in LISTEN_VARIABLES {
-            let Some(text) = self.env.var(variable).filter(|text| !text.is_empty()) else { continue };
+            let Some(text) = self.env.var(variable).filter(|text| !text.is_empty()) else {
+                continue;
+            };
             let address = match scalar::socket(&text) {
                 Ok(address) => address,
                 Err(why) => {
-                    let message = format!("the environment variable {variable} is no address: {why}");
+                    let message =
+                        format!("the environment variable {variable} is no address: {why}");
                     self.out.push(
                         Diagnostic::nowhere(Code::WrongValue, message)
                             .help("expected ADDRESS:PORT, for instance 0.0.0.0:8080"),
@@ -327,12 +357,11 @@ fn syntax(source: usize, stored: &SourceText, error: &TomlError) -> Diagnostic {
     let line_start =
         stored.text.get(..span.start).map_or(0, |t| t.rfind('\n').map_or(0, |n| n + 1));
     let line = stored.text.get(line_start..).and_then(|rest| rest.lines().next()).unwrap_or("");
-    let bare = line.split_once('=').is_some_and(|(_, value)| {
-        value.trim_start().starts_with(|c: char| c.is_ascii_alphabetic())
-    });
-    if bare {
-        diagnostic = diagnostic.help("a text stands in quotes");
-    } else if !line.contains('=') && line.contains(": ") {
+    if message.contains("must be quoted") {
+        diagnostic = diagnostic.label("put it in quotes");
+    } else if message == "duplicate key" {
+        diagnostic = diagnostic.label("this is already there above");
+    } else if !line.contains('=') && line.contains(':') {
         diagnostic = diagnostic.help("TOML writes `key = value`");
     }
     diagnostic

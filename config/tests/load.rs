@@ -147,19 +147,29 @@ fn open_has_to_be_said_where_others_can_come_in() {
 #[test]
 fn several_files_make_one_configuration() {
     let mut world = World::default();
-    let backend = |name: &str| format!("[[backend]]\nname = '{name}'\nkind = 'vllm'\nurl = 'http://{name}'\n");
-    world.files.insert("/c/main.toml".into(), format!("include = ['d']\n[server]\nlisten = '127.0.0.1:1'\n{}", backend("a")));
+    let backend = |name: &str| {
+        format!("[[backend]]\nname = '{name}'\nkind = 'vllm'\nurl = 'http://{name}'\n")
+    };
+    world.files.insert(
+        "/c/main.toml".into(),
+        format!("include = ['d']\n[server]\nlisten = '127.0.0.1:1'\n{}", backend("a")),
+    );
     world.files.insert("/c/d/1.toml".into(), backend("b"));
-    world.files.insert("/c/d/2.toml".into(), format!("[server]\nmax_body = '1MiB'\n{}", backend("c")));
+    world
+        .files
+        .insert("/c/d/2.toml".into(), format!("[server]\nmax_body = '1MiB'\n{}", backend("c")));
     let loaded = load(&["/c/main.toml".into()], &world).unwrap();
     let names: Vec<&str> =
         loaded.config.snapshot.backends.iter().map(|backend| backend.name.as_str()).collect();
     assert_eq!(names, ["a", "b", "c"]);
     assert_eq!(loaded.config.snapshot.service.max_body, 1 << 20);
-    assert_eq!(loaded.files.len(), 3);
+    assert_eq!(loaded.files.len(), 4, "three files and the folder");
     let folder = load(&["/c/d".into()], &world).unwrap();
     assert_eq!(folder.config.snapshot.backends.len(), 2);
-    world.files.insert("/c/d/3.toml".into(), "include = ['../main.toml']\n[server]\nlisten = '127.0.0.1:2'".into());
+    world.files.insert(
+        "/c/d/3.toml".into(),
+        "include = ['../main.toml']\n[server]\nlisten = '127.0.0.1:2'".into(),
+    );
     let report = load(&["/c/main.toml".into()], &world).unwrap_err();
     assert_eq!(codes(&report), [Code::Include, Code::SetTwice]);
     assert!(load(&["/none.toml".into()], &world).is_err());
@@ -196,7 +206,10 @@ fn policies_and_caches_are_read() {
     assert_eq!(spec.timeouts.total, Some(Duration::from_secs(5400)));
     assert_eq!(spec.models[0].policy, Some(Policy::PrefixHash));
     assert_eq!(spec.models[0].deployments.len(), 2);
-    assert_eq!(spec.models[0].deployments[0].upstream_model.as_ref().unwrap().as_str(), "upstream/a");
+    assert_eq!(
+        spec.models[0].deployments[0].upstream_model.as_ref().unwrap().as_str(),
+        "upstream/a"
+    );
     assert_eq!(spec.models[0].deployments[1].weight, Some(3));
     let cache = loaded.config.models.values().next().unwrap().cache;
     assert_eq!(cache.enabled, Some(true));
@@ -210,14 +223,17 @@ fn moments_are_unix_seconds() {
         ("'2024-02-29T12:00:00+01:00'", 1_709_204_400),
         ("1970-01-01T00:00:01Z", 1),
     ] {
-        let key = format!("auth.mode = 'keys'\n[[key]]\nname = 'a'\nsecret = '0123456789abcdef'\nexpires = {text}\n");
+        let key = format!(
+            "auth.mode = 'keys'\n[[key]]\nname = 'a'\nsecret = '0123456789abcdef'\nexpires = {text}\n"
+        );
         assert_eq!(accept(&key).config.keys[0].expires, Some(seconds));
     }
 }
 
 #[test]
 fn json_has_places_and_no_secrets() {
-    let report = refuse("[[backend]]\nname = 'a'\nkind = 'vlm'\nurl = 'http://x'\napi_kye = 'sk-canary'\n");
+    let report =
+        refuse("[[backend]]\nname = 'a'\nkind = 'vlm'\nurl = 'http://x'\napi_kye = 'sk-canary'\n");
     let json: serde_json::Value = serde_json::from_str(&report.to_json()).unwrap();
     assert_eq!(json["errors"], 2);
     assert_eq!(json["diagnostics"][0]["place"]["line"], 3);

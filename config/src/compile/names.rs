@@ -34,15 +34,19 @@ impl<'a> Index<'a> {
             Entry::Vacant(entry) => {
                 entry.insert(node.place.clone());
             }
-            Entry::Occupied(first) => out.push(
-                Diagnostic::error(
-                    Code::DuplicateName,
-                    node.place.clone(),
-                    format!("there are two {kind}s called `{}`", node.shown()),
-                )
-                .label("the second one")
-                .related(first.get().clone(), "the first one"),
-            ),
+            Entry::Occupied(first) => {
+                let (mut first, mut second) = (first.get().clone(), node.place.clone());
+                // Aliases are looked at after names.
+                if first.source == second.source && first.span.start > second.span.start {
+                    std::mem::swap(&mut first, &mut second);
+                }
+                let message = format!("there are two {kind}s called `{}`", node.shown());
+                out.push(
+                    Diagnostic::error(Code::DuplicateName, second, message)
+                        .label("the second one")
+                        .related(first, "the first one"),
+                );
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use router::RegionName;
 use router::spec::Secret;
 
-use super::Compiler;
+use super::{Compiler, between};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::settings::{
     AdminMode, CacheScope, CacheWhen, Config, LogFormat, LogLevel, RedisConfig, TlsConfig,
@@ -128,13 +128,10 @@ impl Compiler<'_> {
                         || address.ip().is_unspecified())
             });
             if let Some((other, _)) = clash {
-                let place = |name: &str| tree.table(name).map(|table| table.place_of("listen"));
+                let place = |name: &str| tree.table(name).unwrap_or(tree).place_of("listen");
                 let message = format!("`{name}.listen` and `{other}.listen` are the same address");
-                let mut diagnostic = Diagnostic::nowhere(Code::ListenClash, message)
-                    .help("each listener needs a port of its own");
-                diagnostic.place = place(name);
-                diagnostic.related.extend(place(other).map(|p| (p, "the other one".to_owned())));
-                self.out.push(diagnostic);
+                let diagnostic = between(Code::ListenClash, place(name), place(other), message);
+                self.out.push(diagnostic.help("each listener needs a port of its own"));
             }
         }
     }
@@ -173,7 +170,7 @@ impl Compiler<'_> {
         let (entry, memory) = (cache.entry_max, cache.memory_max);
         // Zero switches the memory tier off.
         if memory > 0 {
-            self.ordered(table, ("entry_max", entry), ("memory_max", memory));
+            self.ordered(table, &("entry_max", entry), &("memory_max", memory));
         }
     }
 }

@@ -1,5 +1,4 @@
 //! A world without a file system.
-#![expect(dead_code, reason = "each test binary uses a part")]
 
 use std::collections::BTreeMap;
 use std::io;
@@ -9,9 +8,9 @@ use config::Environment;
 
 /// Variables and files of a test.
 #[derive(Debug, Clone, Default)]
-pub struct World {
-    pub vars: BTreeMap<String, String>,
-    pub files: BTreeMap<PathBuf, String>,
+pub(crate) struct World {
+    pub(crate) vars: BTreeMap<String, String>,
+    pub(crate) files: BTreeMap<PathBuf, String>,
 }
 
 impl Environment for World {
