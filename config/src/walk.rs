@@ -94,7 +94,7 @@ impl Walk<'_> {
         let message = format!("unknown key `{shown}` {inside}");
         let diagnostic = Diagnostic::error(Code::UnknownKey, place, message);
         let found = nearest(text, keys.iter().map(|key| key.name));
-        self.out.push(if let Some(found) = found {
+        let diagnostic = if let Some(found) = found {
             if let Some(key) = keys.iter().find(|key| key.name == found) {
                 self.hide_if_secret(key, value);
             }
@@ -103,7 +103,8 @@ impl Walk<'_> {
             let known: Vec<&str> = keys.iter().map(|key| key.name).collect();
             let known = || format!("known keys: {}", known.join(", "));
             diagnostic.label("not a key of this table").help(elsewhere(text).unwrap_or_else(known))
-        });
+        };
+        self.out.push(diagnostic);
         found
     }
 
