@@ -61,7 +61,7 @@ fn first_sentence(file: &File) -> String {
 #[test]
 fn the_conformance_table_names_the_tests_that_exist() {
     let mut tests: BTreeMap<usize, Vec<String>> = BTreeMap::new();
-    for file in files(|path| has_extension(path, "rs") && is_test(path)) {
+    for file in files(|path| path.starts_with("gateway/tests/")) {
         for test in file.text.split("fn trap_").skip(1) {
             let name = test.split('(').next().unwrap_or_default();
             let number = name.split('_').next().unwrap_or_default().parse().unwrap();
