@@ -15,7 +15,7 @@ const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 /// Request headers that go upstream by the start of their name.
 const FORWARDED_PREFIXES: [&str; 3] = ["openai-", "anthropic-", "x-stainless-"];
 /// Never forwarded, whatever `forward_headers` says: framing, credentials, and what upstreams trust.
-const NEVER_FORWARDED: [&str; 14] = [
+const NEVER_FORWARDED: [&str; 21] = [
     "authorization",
     "x-api-key",
     "api-key",
@@ -24,7 +24,14 @@ const NEVER_FORWARDED: [&str; 14] = [
     "origin",
     "host",
     "connection",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "upgrade",
+    "expect",
     "content-length",
+    "content-encoding",
     "transfer-encoding",
     "accept-encoding",
     "x-vllm-priority",
@@ -38,13 +45,14 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// The client's headers that every attempt of a request carries.
 pub(crate) fn forwarded(client: &HeaderMap, extra: &[String]) -> HeaderMap {
     let mut out = HeaderMap::with_capacity(16);
+    let hop_by_hop = named_by_connection(client);
     for (name, value) in client {
         let text = name.as_str();
         let wanted = FORWARDED.contains(name)
             || *name == TRACESTATE
             || FORWARDED_PREFIXES.iter().any(|prefix| text.starts_with(prefix))
             || extra.iter().any(|extra| extra == text);
-        if wanted && !NEVER_FORWARDED.contains(&text) {
+        if wanted && !NEVER_FORWARDED.contains(&text) && !hop_by_hop.contains(name) {
             out.append(name.clone(), value.clone());
         }
     }
@@ -88,13 +96,7 @@ const STRIPPED_NAMES: [&str; 9] = [
 /// Takes out of an upstream's answer what must not reach a client: hop-by-hop headers, those that `Connection` names,
 /// and what speaks for the gateway.
 pub(crate) fn clean_response(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| HeaderName::try_from(name.trim()).ok())
-        .collect();
+    let named = named_by_connection(headers);
     for name in STRIPPED.iter().chain(&named) {
         headers.remove(name);
     }
@@ -111,6 +113,15 @@ pub(crate) fn clean_response(headers: &mut HeaderMap) {
     for name in ours {
         headers.remove(name);
     }
+}
+
+/// The headers that concern one connection only, because its `Connection` header says so (RFC 9110, 7.6.1).
+fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    values
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| HeaderName::try_from(name.trim()).ok())
+        .collect()
 }
 
 /// Names where an answer, or the last attempt at one, came from: names only, never URLs.

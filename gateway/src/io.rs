@@ -1,15 +1,19 @@
 //! The client's socket as hyper sees it: replays the sniffed bytes and keeps the times that the connection's watchdog needs.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
+
+/// How long a client that was refused may go on sending, so that it comes to read why.
+const LINGER: Duration = Duration::from_secs(5);
 
 /// Any byte stream to a client: TCP, or TLS over it.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
@@ -27,6 +31,8 @@ pub(crate) struct Activity {
     in_head: AtomicBool,
     /// Since when a write has made no progress, plus one; 0 = none is blocked.
     blocked_since: AtomicU64,
+    /// A request was answered before its body had come.
+    unread: AtomicBool,
 }
 
 /// Why a watchdog ends a connection.
@@ -56,6 +62,7 @@ impl Activity {
             waiting_since: AtomicU64::new(0),
             in_head: AtomicBool::new(true),
             blocked_since: AtomicU64::new(0),
+            unread: AtomicBool::new(false),
         })
     }
 
@@ -74,6 +81,11 @@ impl Activity {
     pub(crate) fn preface_done(&self) {
         self.in_head.store(false, Relaxed);
         self.waiting_since.store(self.now_ms(), Relaxed);
+    }
+
+    /// The client may still be sending what nobody will read.
+    fn lingers(&self) -> bool {
+        self.unread.load(Relaxed) || self.in_head.load(Relaxed)
     }
 
     fn read_some(&self) {
@@ -126,6 +138,13 @@ impl Activity {
 #[derive(Debug)]
 pub(crate) struct ActiveRequest(Arc<Activity>);
 
+impl ActiveRequest {
+    /// The answer goes out before the request's body has been read; the connection ends with it.
+    pub(crate) fn leaves_body(&self) {
+        self.0.unread.store(true, Relaxed);
+    }
+}
+
 impl Drop for ActiveRequest {
     fn drop(&mut self) {
         self.0.waiting_since.store(self.0.now_ms(), Relaxed);
@@ -138,11 +157,12 @@ pub(crate) struct Watched<S> {
     inner: S,
     prefix: Bytes,
     activity: Arc<Activity>,
+    closing: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Watched<S> {
     pub(crate) const fn new(inner: S, prefix: Bytes, activity: Arc<Activity>) -> Self {
-        Self { inner, prefix, activity }
+        Self { inner, prefix, activity, closing: None }
     }
 
     fn note_write(&self, result: &Poll<io::Result<usize>>) {
@@ -202,8 +222,28 @@ impl<S: Stream> AsyncWrite for Watched<S> {
         Pin::new(&mut self.inner).poll_flush(cx)
     }
 
+    /// Closing a socket with unread bytes resets it, and a reset destroys the answer on its way to the client
+    /// (RFC 9112, 9.6): so our side is closed first, and what still comes is thrown away until the client closes too.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
+        let this = &mut *self;
+        if this.closing.is_none() {
+            ready!(Pin::new(&mut this.inner).poll_shutdown(cx))?;
+        }
+        if !this.activity.lingers() {
+            return Poll::Ready(Ok(()));
+        }
+        let limit = this.closing.get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER)));
+        if limit.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        let mut scrap = [MaybeUninit::uninit(); 8 << 10];
+        loop {
+            let mut scrap = ReadBuf::uninit(&mut scrap);
+            ready!(Pin::new(&mut this.inner).poll_read(cx, &mut scrap))?;
+            if scrap.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
     }
 }
 

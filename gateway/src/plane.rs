@@ -12,6 +12,7 @@ use rustls::pki_types::ServerName;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::dial::{DialError, Target};
+use crate::request_log::RequestLog;
 use crate::settings::ListenSettings;
 use crate::shutdown::Shutdown;
 use crate::telemetry::{BackendCounters, Counters};
@@ -31,6 +32,8 @@ pub struct Plane {
     pub(crate) shutdown: Shutdown,
     /// Counters and histograms.
     pub counters: Arc<Counters>,
+    /// One line per request.
+    pub log: Arc<RequestLog>,
     buffered: Arc<AtomicU64>,
     connections: AtomicU64,
 }
@@ -42,6 +45,7 @@ impl Plane {
         tls: Option<TlsAcceptor>,
         shutdown: Shutdown,
         counters: Arc<Counters>,
+        log: Arc<RequestLog>,
     ) -> Self {
         Self {
             world,
@@ -49,6 +53,7 @@ impl Plane {
             tls: RwLock::new(tls),
             shutdown,
             counters,
+            log,
             buffered: Arc::default(),
             connections: AtomicU64::new(0),
         }

@@ -38,6 +38,7 @@ pub(crate) async fn serve(
     let (head, body) = request.into_parts();
     request::check_head(&head.headers)?;
     let body = Arc::new(request::read(&core.plane, service, body).await?);
+    report.body_read = true;
     let peek = request::peeked(&body, service.json_depth, |_, peek| owned(peek)).await?;
     report.stream = peek.stream;
 

@@ -8,8 +8,9 @@ use router::Operation;
 use tokio::time::Instant;
 
 use crate::dispatch::Origin;
-use crate::plane::Plane;
+use crate::connection::Core;
 use crate::request_id::RequestId;
+use crate::request_log::{Line, timestamp};
 
 /// How a request ended, as metrics and log say it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +25,7 @@ enum End {
 
 /// One request, from head to the end of its answer.
 pub(crate) struct Report {
-    plane: Arc<Plane>,
+    core: Arc<Core>,
     begun: Instant,
     pub(crate) id: RequestId,
     pub(crate) operation: Option<Operation>,
@@ -35,6 +36,8 @@ pub(crate) struct Report {
     pub(crate) head: Option<String>,
     pub(crate) attempts: u32,
     pub(crate) stream: bool,
+    /// The client's body has come to its end, or there is none.
+    pub(crate) body_read: bool,
     pub(crate) status: Option<StatusCode>,
     pub(crate) usage: Option<Usage>,
     first_event: Option<Instant>,
@@ -44,9 +47,9 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    pub(crate) fn begin(plane: &Arc<Plane>, id: RequestId) -> Box<Self> {
+    pub(crate) fn begin(core: &Arc<Core>, id: RequestId) -> Box<Self> {
         Box::new(Self {
-            plane: Arc::clone(plane),
+            core: Arc::clone(core),
             begun: Instant::now(),
             id,
             operation: None,
@@ -56,6 +59,7 @@ impl Report {
             head: None,
             attempts: 0,
             stream: false,
+            body_read: false,
             status: None,
             usage: None,
             first_event: None,
@@ -90,7 +94,7 @@ impl Report {
     }
 
     pub(crate) fn panicked(&mut self) {
-        self.plane.counters.panics.increment(1);
+        self.core.plane.counters.panics.increment(1);
         self.failed("internal_error", true);
     }
 
@@ -122,31 +126,39 @@ impl Drop for Report {
         let elapsed = self.begun.elapsed();
         let status = self.status.map_or(CLIENT_LEFT, |status| status.as_u16());
         let first_event = self.first_event.map(|at| at.duration_since(self.begun));
-        self.plane.counters.request(self.operation, status, self.outcome(), elapsed, first_event);
-        let operation = self.operation.map_or("none", Operation::as_str);
-        macro_rules! line {
-            ($level:ident) => {
-                tracing::$level!(
-                    target: "forebay::request",
-                    request_id = self.id.as_str(),
-                    upstream_id = self.id.own(),
-                    operation,
-                    model = self.model.as_deref(),
-                    backend = self.backend.as_deref(),
-                    region = self.region.as_deref(),
-                    attempts = self.attempts,
-                    stream = self.stream,
-                    status,
-                    outcome = self.outcome(),
-                    bytes = self.bytes,
-                    prompt_tokens = self.usage.as_ref().map(|usage| usage.prompt_tokens),
-                    completion_tokens = self.usage.as_ref().map(|usage| usage.completion_tokens),
-                    first_event_ms = first_event.map(|span| span.as_secs_f64() * 1e3),
-                    duration_ms = elapsed.as_secs_f64() * 1e3,
-                    "request"
-                )
-            };
+        let plane = &self.core.plane;
+        plane.counters.request(self.operation, status, self.outcome(), elapsed, first_event);
+        // One question to the log's own filter, so that its level can change while running.
+        let wanted = if self.warn {
+            tracing::enabled!(target: "forebay::request", tracing::Level::WARN)
+        } else {
+            tracing::enabled!(target: "forebay::request", tracing::Level::INFO)
+        };
+        if !wanted {
+            return;
         }
-        if self.warn { line!(warn) } else { line!(info) }
+        let usage = self.usage.as_ref();
+        let line = Line {
+            timestamp: timestamp(),
+            level: if self.warn { "WARN" } else { "INFO" },
+            message: "request",
+            request_id: self.id.as_str(),
+            upstream_id: self.id.own(),
+            operation: self.operation.map_or("none", Operation::as_str),
+            model: self.model.as_deref(),
+            backend: self.backend.as_deref(),
+            region: self.region.as_deref(),
+            head: self.head.as_deref(),
+            attempts: self.attempts,
+            stream: self.stream,
+            status,
+            outcome: self.outcome(),
+            bytes: self.bytes,
+            prompt_tokens: usage.map(|usage| usage.prompt_tokens),
+            completion_tokens: usage.map(|usage| usage.completion_tokens),
+            first_event_ms: first_event.map(|span| span.as_secs_f64() * 1e3),
+            duration_ms: elapsed.as_secs_f64() * 1e3,
+        };
+        plane.log.line(self.core.index, &line);
     }
 }

@@ -18,7 +18,7 @@ use crate::plane::{Buffered, Plane};
 
 /// Bodies above this are looked at off the core's thread, bytes.
 const PEEK_INLINE_MAX: usize = 1 << 20;
-/// Most that is reserved on the word of a Content-Length alone, bytes.
+/// Most that is reserved on the word of a Content-Length alone, bytes. Whoever has sent as much is believed the rest.
 const RESERVE_MAX: usize = 1 << 20;
 /// What is reserved for a body of unknown length at first, bytes.
 const UNKNOWN_LENGTH_RESERVE: usize = 16 << 10;
@@ -32,21 +32,21 @@ pub(crate) struct Held {
 
 /// Refuses what cannot be JSON before its body is read.
 pub(crate) fn check_head(headers: &HeaderMap) -> Result<(), Rejection> {
-    let encoded = headers.get(CONTENT_ENCODING).filter(|value| *value != "identity");
-    if let Some(encoding) = encoded {
+    let plain = |value: &&HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
+    if let Some(encoding) = headers.get_all(CONTENT_ENCODING).iter().find(|value| !plain(value)) {
         let encoding = encoding.to_str().unwrap_or("?");
         return Err(Rejection::new(
             ErrorKind::UnsupportedMediaType,
             format!("content-encoding {encoding:?} is not supported: send the body as it is"),
         ));
     }
-    match headers.get(CONTENT_TYPE) {
-        Some(value) if !is_json(value) => Err(Rejection::new(
-            ErrorKind::UnsupportedMediaType,
-            "content-type has to be application/json",
-        )),
-        _ => Ok(()),
+    if headers.get_all(CONTENT_TYPE).iter().all(is_json) {
+        return Ok(());
     }
+    Err(Rejection::new(
+        ErrorKind::UnsupportedMediaType,
+        "content-type has to be application/json",
+    ))
 }
 
 fn is_json(value: &HeaderValue) -> bool {
@@ -117,15 +117,30 @@ impl Collected {
     fn push(&mut self, data: Bytes, announced: Option<u64>) {
         match self.first.take() {
             None if self.rest.is_empty() => self.first = Some(data),
-            None => self.rest.extend_from_slice(&data),
+            None => {
+                self.make_room(data.len(), announced);
+                self.rest.extend_from_slice(&data);
+            }
             Some(first) => {
-                let expected =
-                    announced.and_then(|n| usize::try_from(n).ok()).map(|n| n.min(RESERVE_MAX));
-                self.rest.reserve(expected.unwrap_or(UNKNOWN_LENGTH_RESERVE));
+                self.make_room(first.len() + data.len(), announced);
                 self.rest.extend_from_slice(&first);
                 self.rest.extend_from_slice(&data);
             }
         }
+    }
+
+    /// Grows to the announced length in two steps: doubling a large body again and again would hold it twice.
+    fn make_room(&mut self, more: usize, announced: Option<u64>) {
+        let len = self.rest.len();
+        if self.rest.capacity() - len >= more {
+            return;
+        }
+        let room = match announced.and_then(|n| usize::try_from(n).ok()) {
+            Some(all) if len < RESERVE_MAX => all.min(RESERVE_MAX).saturating_sub(len),
+            Some(all) => all.saturating_sub(len),
+            None => UNKNOWN_LENGTH_RESERVE,
+        };
+        self.rest.reserve(room.max(more));
     }
 
     fn finish(self) -> Bytes {

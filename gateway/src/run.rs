@@ -14,6 +14,7 @@ use crate::core::{self, CoreHandle};
 use crate::ops;
 use crate::plane::{Link, Plane};
 use crate::prober;
+use crate::request_log::RequestLog;
 use crate::settings::{Settings, TlsSettings};
 use crate::shutdown::{Phase, Shutdown};
 use crate::stopper::Stopper;
@@ -96,12 +97,15 @@ impl DataPlane {
         };
         let world = SnapshotHandle::new(spec, Box::new(attach), std::time::Instant::now())
             .map_err(StartError::Build)?;
+        let sink = Box::new(io::stderr());
+        let log = RequestLog::start(count, sink, counters.lines_dropped.clone())?;
         let plane = Arc::new(Plane::new(
             Arc::new(world),
             settings.public.clone(),
             tls,
             Shutdown::new(count),
             counters,
+            log,
         ));
         let handles = (0..count).map(|index| core::start(index, &plane));
         let handles: Arc<[CoreHandle]> = handles.collect::<io::Result<Vec<_>>>()?.into();

@@ -9,9 +9,9 @@ use std::task::Poll;
 
 use adapters::{Resolved, resolve};
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE, ORIGIN, VARY};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
-use hyper::body::Incoming;
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, ORIGIN, VARY};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version};
+use hyper::body::{Body, Incoming};
 use router::Operation;
 
 use crate::body::ClientBody;
@@ -38,7 +38,9 @@ pub(crate) async fn handle(
     // One snapshot for the whole request.
     let world = core.plane.world.load();
     let id = RequestId::new(fastrand::u128(..), request.headers().get(X_REQUEST_ID));
-    let mut report = Report::begin(&core.plane, id);
+    let mut report = Report::begin(&core, id);
+    report.body_read = request.body().is_end_stream();
+    let http1 = request.version() < Version::HTTP_2;
     let origin = request.headers().get(ORIGIN).cloned();
     let served = caught(route(&core, &mut report, &world, request)).await;
     let served = served.unwrap_or_else(|_| {
@@ -53,6 +55,11 @@ pub(crate) async fn handle(
         response
     });
     finish_headers(&world, &report, origin.as_ref(), response.headers_mut());
+    if http1 && !report.body_read {
+        // What is left of the body must not be taken for the next request.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        counted.0.leaves_body();
+    }
     report.status = Some(response.status());
     response.body_mut().carry(report, counted);
     response

@@ -21,7 +21,7 @@ const DURATION_BUCKETS: [f64; 14] =
     [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0];
 
 /// Names and help of all metrics; `docs/metrics.md` lists the same.
-pub const METRICS: [(&str, &str); 18] = [
+pub const METRICS: [(&str, &str); 19] = [
     ("forebay_build_info", "Version of the running binary."),
     ("forebay_connections_accepted_total", "Client connections accepted."),
     ("forebay_accept_errors_total", "Failed accepts."),
@@ -32,6 +32,7 @@ pub const METRICS: [(&str, &str); 18] = [
     ("forebay_first_event_seconds", "From head to the first content event or the whole answer."),
     ("forebay_client_left_total", "Requests whose client left before the end."),
     ("forebay_streams_broken_total", "Streams that ended in an error after they had begun."),
+    ("forebay_log_lines_dropped_total", "Request log lines lost: the log's reader stalled."),
     ("forebay_panics_total", "Requests that met a defect of ours."),
     ("forebay_attempts_total", "Attempts by backend and end."),
     ("forebay_connections_reused_died_total", "Requests sent again: a reused connection had died."),
@@ -56,6 +57,7 @@ pub struct Counters {
     pub(crate) streams_broken: Counter,
     pub(crate) reused_died: Counter,
     pub(crate) encoded: Counter,
+    pub(crate) lines_dropped: Counter,
     client_left: Counter,
     operations: [PerOperation; Operation::ALL.len() + 1],
     in_buffers: Gauge,
@@ -140,6 +142,7 @@ impl Counters {
             streams_broken: plain("forebay_streams_broken_total"),
             reused_died: plain("forebay_connections_reused_died_total"),
             encoded: plain("forebay_encoded_answers_total"),
+            lines_dropped: plain("forebay_log_lines_dropped_total"),
             client_left: plain("forebay_client_left_total"),
             operations: std::array::from_fn(|index| PerOperation::new(&recorder, index)),
             in_buffers: gauge("forebay_buffered_bytes"),

@@ -24,6 +24,8 @@ const LOCAL: [(&str, Kind, u16); 2] =
     [("local-ollama", Kind::Ollama, 11434), ("local-vllm", Kind::Vllm, 8000)];
 /// How long the look for a local server may take.
 const LOOK: Duration = Duration::from_millis(300);
+/// How long the last log lines may take.
+const FLUSH_LIMIT: Duration = Duration::from_secs(1);
 /// How long error events may take to get out at the very end.
 const ABORT_LIMIT: Duration = Duration::from_secs(2);
 
@@ -62,7 +64,9 @@ pub(crate) fn serve(config: &Config, started: impl FnOnce(&DataPlane)) -> ExitCo
     output::out(&format!("ops on http://{}", data_plane.ops_addr()));
     started(&data_plane);
     notify("READY=1");
-    match wait(&data_plane, settings.drain) {
+    let ended = wait(&data_plane, settings.drain);
+    data_plane.plane().log.flush(FLUSH_LIMIT);
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             output::err(&format!("error: signals cannot be waited for: {error}"));
