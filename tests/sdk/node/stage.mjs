@@ -11,7 +11,7 @@ export const HELLO = [{ role: 'user', content: 'Hello' }];
 
 /** A client without retries of its own, unless options say otherwise. */
 export function connect(options = {}) {
-  return new OpenAI({ baseURL: BASE, apiKey: 'sk-test', maxRetries: 0, ...options });
+  return new OpenAI({ baseURL: BASE, apiKey: 'sk-test', maxRetries: 0, timeout: 20_000, ...options });
 }
 
 const SYLLABLES = [...'bdfgklmnprstvz'].flatMap((c) => [...'aeiou'].map((v) => c + v));
