@@ -357,7 +357,9 @@ fn syntax(source: usize, stored: &SourceText, error: &TomlError) -> Diagnostic {
     let line_start =
         stored.text.get(..span.start).map_or(0, |t| t.rfind('\n').map_or(0, |n| n + 1));
     let line = stored.text.get(line_start..).and_then(|rest| rest.lines().next()).unwrap_or("");
-    if message.contains("must be quoted") {
+    if message == "invalid basic string" && diagnostic.label.contains('"') {
+        diagnostic.message = "a text is not closed on its line".to_owned();
+    } else if message.contains("must be quoted") {
         diagnostic = diagnostic.label("put it in quotes");
     } else if message == "duplicate key" {
         diagnostic = diagnostic.label("this is already there above");

@@ -1,5 +1,4 @@
 //! Wrong files and, beside each, what is printed about it. `UPDATE_EXPECT=1` writes the prints anew.
-#![expect(clippy::panic, clippy::unwrap_used, reason = "tests")]
 
 mod common;
 
