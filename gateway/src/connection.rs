@@ -39,7 +39,7 @@ const H2_LOCAL_RESETS: usize = 1024;
 const H2_PING_INTERVAL: Duration = Duration::from_secs(20);
 const H2_PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a connection that is being closed in order may take for it.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What one core's connections share.
 pub(crate) struct Core {
@@ -221,7 +221,8 @@ async fn watch(
     let mut connection = pin!(connection);
     let mut closing = false;
     let shutdown = &core.plane.shutdown;
-    let mut alarm = pin!(tokio::time::sleep(spans.head));
+    let first = spans.head.min(spans.idle).min(spans.write);
+    let mut alarm = pin!(tokio::time::sleep(first));
     loop {
         let changed = shutdown.changed(core.index);
         if shutdown.phase() >= Phase::Draining && !closing {

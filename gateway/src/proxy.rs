@@ -5,7 +5,7 @@ use std::sync::Arc;
 use adapters::Peek;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Version};
 use hyper::body::Incoming;
 use router::Operation;
 use router::plan::{PlanError, Query, RoutePlan, plan};
@@ -139,6 +139,9 @@ fn answer(world: &World, report: &mut Report, won: Won) -> Response<ClientBody> 
     let Won { origin, mut head, body } = won;
     report.came_from(&origin);
     report.committed();
+    // Version and reason phrase are that connection's: an HTTP/1.0 answer would end ours by closing, cut or not.
+    head.version = Version::HTTP_11;
+    head.extensions.clear();
     crate::headers::clean_response(&mut head.headers);
     crate::headers::origin(world, report, &mut head.headers);
     match body {

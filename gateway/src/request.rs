@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use adapters::peek::{self, Peek};
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue};
 use http_body::Body;
 use http_body_util::BodyExt;
@@ -30,6 +30,18 @@ pub(crate) struct Held {
     pub(crate) _share: Buffered,
 }
 
+/// Refuses a body whose end others may see elsewhere: chunks are the only coding, and are named once (RFC 9112, 6.1).
+pub(crate) fn check_framing(headers: &HeaderMap) -> Result<(), Rejection> {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let once =
+        codings.next().is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
+    if once && codings.next().is_none() {
+        return Ok(());
+    }
+    let message = "transfer-encoding has to be `chunked`, once, or absent";
+    Err(Rejection::new(ErrorKind::InvalidRequest, message))
+}
+
 /// Refuses what cannot be JSON before its body is read.
 pub(crate) fn check_head(headers: &HeaderMap) -> Result<(), Rejection> {
     let plain = |value: &&HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
@@ -43,10 +55,7 @@ pub(crate) fn check_head(headers: &HeaderMap) -> Result<(), Rejection> {
     if headers.get_all(CONTENT_TYPE).iter().all(is_json) {
         return Ok(());
     }
-    Err(Rejection::new(
-        ErrorKind::UnsupportedMediaType,
-        "content-type has to be application/json",
-    ))
+    Err(Rejection::new(ErrorKind::UnsupportedMediaType, "content-type has to be application/json"))
 }
 
 fn is_json(value: &HeaderValue) -> bool {

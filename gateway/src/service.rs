@@ -21,7 +21,7 @@ use crate::io::ActiveRequest;
 use crate::plane::World;
 use crate::report::Report;
 use crate::request_id::RequestId;
-use crate::{headers, listing, proxy};
+use crate::{headers, listing, proxy, request};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -82,6 +82,7 @@ async fn route(
     world: &Arc<World>,
     request: Request<Incoming>,
 ) -> Result<Response<ClientBody>, Rejection> {
+    request::check_framing(request.headers())?;
     let path = request.uri().path().to_owned();
     match resolve(request.method().as_str(), &path) {
         Resolved::Operation(Operation::ListModels) => {

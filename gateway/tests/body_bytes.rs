@@ -40,7 +40,12 @@ fn refused(bodies: &[&[u8]]) -> Vec<Reply> {
 
 fn assert_invalid(replies: &[Reply]) {
     for reply in replies {
-        assert_eq!((reply.status, &*reply.error_code()), (400, "invalid_request"), "{}", reply.text());
+        assert_eq!(
+            (reply.status, &*reply.error_code()),
+            (400, "invalid_request"),
+            "{}",
+            reply.text()
+        );
         assert_eq!(reply.json()["error"]["type"], "invalid_request_error");
     }
 }
@@ -209,7 +214,8 @@ fn trap_46_stream_options_only_on_streams_and_merged() {
     for extra in ["", ",\"stream\":false", ",\"stream\":null"] {
         assert!(sent(extra)["stream_options"].is_null(), "{extra}");
     }
-    let body = sent(",\"stream\":true,\"stream_options\":{\"continuous_usage_stats\":true,\"x\":1}");
+    let body =
+        sent(",\"stream\":true,\"stream_options\":{\"continuous_usage_stats\":true,\"x\":1}");
     assert_eq!(body["stream_options"]["continuous_usage_stats"], true);
     assert_eq!(body["stream_options"]["x"], 1);
     let body = sent(",\"stream\":true,\"stream_options\":{\"include_usage\":true}");
@@ -226,8 +232,9 @@ fn trap_47_empty_values_are_not_cleaned_away() {
     ]
     .map(|content| format!(r#"{{"model":"tiny","messages":[{{"role":"assistant",{content}}}]}}"#));
     assert_untouched(&bodies.each_ref().map(String::as_str));
-    let bodies = ["\"tools\":null", "\"tools\":[]", "\"stop\":null,\"user\":\"\",\"logit_bias\":{}"]
-        .map(|extra| format!("{{{REST},{extra}}}"));
+    let bodies =
+        ["\"tools\":null", "\"tools\":[]", "\"stop\":null,\"user\":\"\",\"logit_bias\":{}"]
+            .map(|extra| format!("{{{REST},{extra}}}"));
     assert_untouched(&bodies.each_ref().map(String::as_str));
 }
 
@@ -247,7 +254,8 @@ fn trap_52_another_attempt_sends_the_identical_body() {
     let gateway = Gateway::start(&toml);
     gateway.wait_for_backends(2);
     first.script(Script::broken(loadtest::At::Request, loadtest::How::Reset));
-    let body = r#"{ "model" :"public","messages":[{"role":"user","content":"é\u00e9"}] ,"seed":1E5}"#;
+    let body =
+        r#"{ "model" :"public","messages":[{"role":"user","content":"é\u00e9"}] ,"seed":1E5}"#;
     let reply = gateway.client().post(CHAT, body);
     assert_eq!(reply.status, 200, "{}", reply.text());
     assert_eq!(reply.header("x-forebay-attempts"), Some("2"));

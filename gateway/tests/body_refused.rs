@@ -98,7 +98,8 @@ fn trap_40_what_is_no_json_object_is_refused() {
 
 #[test]
 fn trap_41_the_model_has_to_be_a_name_that_is_known() {
-    let bodies = ["", r#","model":null"#, r#","model":7"#, r#","model":"""#, r#","model":["tiny"]"#];
+    let bodies =
+        ["", r#","model":null"#, r#","model":7"#, r#","model":"""#, r#","model":["tiny"]"#];
     let bodies = bodies.map(|model| format!(r#"{{"messages":[]{model}}}"#));
     for reply in assert_all_invalid(&bodies) {
         assert_eq!(reply.json()["error"]["param"], "model", "{}", reply.text());
@@ -135,7 +136,9 @@ fn trap_42_a_body_beyond_the_limit_is_413() {
     closes_or_goes_on(&mut exchange, &reply);
     // Not announced.
     let mut exchange = gateway.client().connect();
-    exchange.send(format!("POST {CHAT} HTTP/1.1\r\nhost: g\r\n{json}transfer-encoding: chunked\r\n\r\n"));
+    exchange.send(format!(
+        "POST {CHAT} HTTP/1.1\r\nhost: g\r\n{json}transfer-encoding: chunked\r\n\r\n"
+    ));
     exchange.send(format!("{:x}\r\n{large}\r\n0\r\n\r\n", large.len()));
     let reply = exchange.reply();
     assert_refused(&reply, 413, "request_too_large");
@@ -230,8 +233,15 @@ fn trap_50_content_encodings_and_types() {
         let reply = send(&format!("content-encoding: {encoding}\r\n"));
         assert_refused(&reply, 415, "unsupported_media_type");
     }
-    let kinds = ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x",
-        "application/jsonx", "application/json-seq", "", "json"];
+    let kinds = [
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=x",
+        "application/jsonx",
+        "application/json-seq",
+        "",
+        "json",
+    ];
     for kind in kinds {
         assert_refused(&send(&format!("content-type: {kind}\r\n")), 415, "unsupported_media_type");
     }

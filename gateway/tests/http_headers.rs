@@ -74,13 +74,16 @@ fn trap_60_credentials_do_not_cross() {
     let words = format!("Incorrect API key provided: {OUR_KEY}");
     let mut seen = vec![gateway.client().get("/v1/models").text()];
     for status in [401, 403] {
-        let body = format!(r#"{{"error":{{"message":"{words}","type":"x","param":null,"code":{status}}}}}"#);
+        let body = format!(
+            r#"{{"error":{{"message":"{words}","type":"x","param":null,"code":{status}}}}}"#
+        );
         upstream.script(Script::status(status, body).header("www-authenticate", &*words));
         let reply = chat_with(&gateway, &credentials);
         assert_eq!((reply.status, &*reply.error_code()), (502, "upstream_unauthorized"));
         seen.push(reply.head.clone() + &reply.text());
     }
-    upstream.script(Script::default().fault(At::Head, How::ErrorEvent { code: 401, message: words }));
+    upstream
+        .script(Script::default().fault(At::Head, How::ErrorEvent { code: 401, message: words }));
     seen.push(gateway.client().chat_stream("tiny", "").text());
     seen.push(gateway.metrics());
     wait_until("the log lines", || gateway.request_lines().len() >= 4);
@@ -92,7 +95,8 @@ fn trap_60_credentials_do_not_cross() {
 
 #[test]
 fn trap_61_hop_by_hop_headers_end_here() {
-    let (upstream, gateway) = tiny("forward_headers = [\"x-hop\", \"te\", \"upgrade\", \"keep-alive\"]");
+    let (upstream, gateway) =
+        tiny("forward_headers = [\"x-hop\", \"te\", \"upgrade\", \"keep-alive\"]");
     let reply = chat_with(
         &gateway,
         "connection: keep-alive, x-hop, Openai-Project\r\nconnection: openai-organization\r\n\
@@ -103,8 +107,17 @@ fn trap_61_hop_by_hop_headers_end_here() {
     assert_eq!(reply.status, 200, "{}", reply.text());
     let sent = &upstream.inferences()[0];
     for name in [
-        "connection", "x-hop", "openai-project", "openai-organization", "te", "keep-alive",
-        "proxy-connection", "upgrade", "trailer", "expect", "transfer-encoding",
+        "connection",
+        "x-hop",
+        "openai-project",
+        "openai-organization",
+        "te",
+        "keep-alive",
+        "proxy-connection",
+        "upgrade",
+        "trailer",
+        "expect",
+        "transfer-encoding",
     ] {
         assert_eq!(sent.header(name), None, "{name}");
     }
@@ -112,7 +125,13 @@ fn trap_61_hop_by_hop_headers_end_here() {
 
     for script in [
         Script::default(),
-        Script { answer: Some(Fixed::json(400, r#"{"error":{"message":"m","type":"t","param":null,"code":"c"}}"#)), ..Script::default() },
+        Script {
+            answer: Some(Fixed::json(
+                400,
+                r#"{"error":{"message":"m","type":"t","param":null,"code":"c"}}"#,
+            )),
+            ..Script::default()
+        },
     ] {
         upstream.script(
             script
@@ -164,8 +183,7 @@ fn trap_63_request_ids() {
     assert_eq!(reply.header("x-request-id"), Some("mine-1"));
     // Invalid ones are replaced, on every kind of answer.
     let long = "x".repeat(129);
-    let invalid =
-        ["", "a b", "a\tb", "é", &*long].map(|id| format!("x-request-id: {id}\r\n"));
+    let invalid = ["", "a b", "a\tb", "é", &*long].map(|id| format!("x-request-id: {id}\r\n"));
     for header in invalid.iter().map(String::as_str).chain([""]) {
         let reply = chat_with(&gateway, header);
         assert_eq!(reply.status, 200, "{header}");
@@ -191,10 +209,13 @@ fn trap_63_request_ids() {
     let ids: BTreeSet<_> = sent.iter().filter_map(|r| r.header("x-request-id")).collect();
     assert_eq!(ids.len(), sent.len());
     assert!(ids.iter().all(|id| id.starts_with("fb-") && id.ends_with("-1")), "{ids:?}");
-    wait_until("the log line", || !gateway.request_lines().is_empty());
-    let line = &gateway.request_lines()[0];
-    assert_eq!(line["request_id"], "mine-1");
-    let own = line["upstream_id"].as_str().unwrap();
+    let mut lines = Vec::new();
+    wait_until("the log line", || {
+        lines = gateway.request_lines();
+        lines.retain(|line| line["request_id"] == "mine-1");
+        !lines.is_empty()
+    });
+    let own = lines[0]["upstream_id"].as_str().unwrap();
     assert!(ids.contains(&*format!("{own}-1")), "{own} {ids:?}");
 }
 

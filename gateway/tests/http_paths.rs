@@ -32,13 +32,20 @@ fn strangers(upstream: &Upstream) -> Vec<String> {
 
 #[test]
 fn trap_53_model_ids_in_the_path() {
-    let ids = ["Qwen/Qwen3:8b", "hf.co/o/r:Q4", "a b", "50%", "a+b", "größe", "a%2Fb", "x?y", "x#y"];
+    let ids =
+        ["Qwen/Qwen3:8b", "hf.co/o/r:Q4", "a b", "50%", "a+b", "größe", "a%2Fb", "x?y", "x#y"];
     let upstream = Upstream::start(Profile::vllm(&ids)).unwrap();
     let gateway = Gateway::start(&backend("a", "vllm", &upstream));
     gateway.wait_for_model("a+b");
     let escaped = |id: &str| -> String {
         id.bytes()
-            .map(|b| if b.is_ascii_alphanumeric() { char::from(b).to_string() } else { format!("%{b:02x}") })
+            .map(|b| {
+                if b.is_ascii_alphanumeric() {
+                    char::from(b).to_string()
+                } else {
+                    format!("%{b:02x}")
+                }
+            })
             .collect()
     };
     let get = |path: &str| gateway.client().get(&format!("/v1/models/{path}"));
@@ -73,7 +80,10 @@ fn trap_53_model_ids_in_the_path() {
 #[test]
 fn trap_54_a_trailing_slash_changes_nothing() {
     let (upstream, gateway) = tiny("");
-    assert_eq!(gateway.client().get("/v1/models/").json(), gateway.client().get("/v1/models").json());
+    assert_eq!(
+        gateway.client().get("/v1/models/").json(),
+        gateway.client().get("/v1/models").json()
+    );
     assert_eq!(gateway.client().get("/v1/models/tiny/").json()["id"], "tiny");
     let reply = gateway.client().post(&format!("{CHAT}/"), chat_body("tiny", ""));
     assert_eq!((reply.status, reply.header("location")), (200, None));
@@ -129,7 +139,9 @@ fn trap_55_no_other_path_reaches_an_upstream() {
         }
     }
     // Below the models there are only models.
-    for path in ["/v1/models/../../sleep", "/v1/models/tiny/../../sleep", "/v1/models/%2e%2e%2fsleep"] {
+    for path in
+        ["/v1/models/../../sleep", "/v1/models/tiny/../../sleep", "/v1/models/%2e%2e%2fsleep"]
+    {
         assert_canonical(&gateway.client().get(path), 404, "model_not_found");
     }
     assert_eq!(strangers(&upstream), [""; 0]);
