@@ -111,11 +111,10 @@ impl Failed {
             Verdict::Success => (FailureKind::BadResponse, Origin::Upstream, Retry::OtherBackend),
         };
         let stage = Stage::AwaitHead;
-        let mut rejection = if kind == FailureKind::ClientFault {
-            Rejection::new(ErrorKind::ClientFault, said.message.clone())
-        } else {
-            Rejection::upstream(kind, stage, &aim.backend)
-        };
+        let mut rejection = Rejection::upstream(kind, stage, &aim.backend);
+        if kind == FailureKind::ClientFault {
+            rejection.kind = ErrorKind::ClientFault;
+        }
         if keeps_status(kind, status) {
             rejection.status = Some(status);
             rejection.body = passed;

@@ -57,7 +57,7 @@ fn trap_23_only_first_event_bounds_the_silence_before_it() {
     let (upstream, gateway) = one("", timeouts);
     upstream.script(Script { first_ms: 500, ..Script::default() });
     let reply = chat(&gateway);
-    assert!(reply.looks_whole() && !reply.text().contains(": "), "{}", reply.text());
+    assert!(reply.looks_whole() && !reply.text().contains("keep-alive"), "{}", reply.text());
     assert_eq!(reply.content(), recitation(0, 20));
 }
 
@@ -150,9 +150,8 @@ fn trap_27_the_last_usage_wins() {
     for usage in [Usage::EveryChunk, Usage::Null] {
         let (upstream, gateway) = one("", "");
         upstream.script(Script { usage, ..Script::words(7, 0) });
-        let reply = gateway
-            .client()
-            .chat_stream("tiny", ",\"stream_options\":{\"include_usage\":true}");
+        let reply =
+            gateway.client().chat_stream("tiny", ",\"stream_options\":{\"include_usage\":true}");
         assert!(reply.looks_whole());
         assert!(reply.text().matches("\"usage\"").count() > 7, "{}", reply.text());
         assert_eq!(line(&gateway)["completion_tokens"], 7, "{usage:?}");

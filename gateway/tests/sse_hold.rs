@@ -88,7 +88,7 @@ fn a_stalled_backend_is_left_while_the_head_is_out() {
 #[test]
 fn the_last_failure_is_an_error_event() {
     let (first, second, gateway) = two(HOLD, "");
-    let fault = Script { head_ms: 100, ..Script::broken(At::Request, How::Reset) };
+    let fault = Script { first_ms: 100, ..Script::broken(At::Events(0), How::Reset) };
     first.script(fault.clone());
     second.script(fault);
     let reply = chat(&gateway);
@@ -99,7 +99,10 @@ fn the_last_failure_is_an_error_event() {
     assert_eq!(reply.error_event().unwrap()["code"], "upstream_connection_lost");
     wait_until("the log line", || chat_lines(&gateway).len() == 1);
     let line = &chat_lines(&gateway)[0];
-    assert_eq!((&line["outcome"], &line["attempts"]), (&"upstream_connection_lost".into(), &2.into()));
+    assert_eq!(
+        (&line["outcome"], &line["attempts"]),
+        (&"upstream_connection_lost".into(), &2.into())
+    );
 }
 
 #[test]
