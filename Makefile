@@ -23,7 +23,7 @@ check: ## Formatting, lints, and the tests of the tree itself: the quick part of
 	$(CARGO) test -p tests
 
 bench: ## nginx and forebay side by side on the same scripted servers
-	benches/run $(ARGS)
+	bench/compare $(ARGS)
 
 load: ## k6 against `forebay demo`; RATE and DURATION from the environment
 	scripts/load.sh
