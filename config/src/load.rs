@@ -23,7 +23,7 @@ const INCLUDE_DEPTH_MAX: usize = 8;
 /// Most files of one configuration.
 const FILES_MAX: usize = 1000;
 /// Most diagnostics of one load; a file of rubbish could give one per byte.
-const DIAGNOSTICS_MAX: usize = 1000;
+pub(crate) const DIAGNOSTICS_MAX: usize = 500;
 
 /// Sections whose `listen` an environment variable overrides.
 pub(crate) const LISTEN_VARIABLES: &[(&str, &str)] = &[
@@ -221,7 +221,8 @@ impl<'a> Loader<'a> {
         if stored.broken {
             // What the parser could not read may lack keys or shift values: only its own errors are sure.
             found.retain(|d| matches!(d.code, Code::UnknownKey | Code::RenamedKey));
-            let lines: Vec<usize> = errors.iter().map(|e| line_of(&stored, e)).collect();
+            let lines: Vec<usize> =
+                errors.iter().take(DIAGNOSTICS_MAX).map(|e| line_of(&stored, e)).collect();
             found.retain(|d| {
                 d.place
                     .as_ref()
@@ -230,7 +231,7 @@ impl<'a> Loader<'a> {
         }
         // What follows the first mistake of a line is mostly its consequence.
         let mut lines: Vec<usize> = Vec::new();
-        for error in &errors {
+        for error in errors.iter().take(DIAGNOSTICS_MAX) {
             let line = line_of(&stored, error);
             if !lines.contains(&line) {
                 lines.push(line);

@@ -1,6 +1,8 @@
 //! What of a source line may be shown.
 
 use crate::diagnostic::SourceText;
+use crate::keys;
+use crate::ty::Type;
 
 /// What stands for a credential.
 pub(crate) const HIDDEN: &str = "***";
@@ -36,11 +38,13 @@ impl Line {
     pub(crate) fn of(source: &SourceText, start: usize, end: usize) -> Self {
         let raw = &source.text[start..end];
         let hidden_from = if source.broken { broken_secret(source, start, raw) } else { None };
+        let secrets: Vec<_> =
+            source.secrets.iter().filter(|span| span.start < end && start < span.end).collect();
         let mut line = Self { text: String::new(), bytes: Vec::new() };
         let mut last_hidden = false;
         for (offset, c) in raw.char_indices() {
             let at = start + offset;
-            let hidden = source.secrets.iter().any(|span| span.contains(&at))
+            let hidden = secrets.iter().any(|span| span.contains(&at))
                 || hidden_from.is_some_and(|from| at >= from)
                 || in_user_info(raw, offset);
             if !hidden {
@@ -84,34 +88,64 @@ impl Line {
     }
 }
 
-/// In a file that is no TOML, credentials have no known place: after a word that promises one, nothing is shown, and
-/// neither is any line inside a text of several lines.
+/// In a file that is no TOML, credentials have no known place. A value is shown only behind the name of a key that holds
+/// none, and nothing is shown behind a word that promises one, or inside a text of several lines.
 fn broken_secret(source: &SourceText, start: usize, raw: &str) -> Option<usize> {
     let before = &source.text[..start];
     let inside = ["\"\"\"", "'''"].iter().any(|quotes| before.matches(quotes).count() % 2 == 1);
     if inside {
         return Some(start);
     }
-    let word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    let mut offset = 0;
-    for part in raw.split_inclusive(|c| !word(c)) {
-        let name = part.trim_end_matches(|c| !word(c));
-        offset += part.len();
-        if names_a_secret(name) {
-            let rest = &raw[offset - (part.len() - name.len())..];
-            let value = rest.find(|c: char| !matches!(c, ' ' | '\t' | '=' | ':' | '"' | '\''));
-            return Some(start + raw.len() - rest.len() + value.unwrap_or(rest.len()));
-        }
-        if name == "url"
-            && before
-                .rsplit('\n')
-                .find(|line| line.trim_start().starts_with('['))
-                .is_some_and(|header| header.contains("redis"))
-        {
-            return Some(start + offset);
-        }
+    let Some(separator) = raw.find(['=', ':']) else {
+        // A header or a comment, or else a part of an array that spans lines.
+        let harmless = |c: char| c.is_ascii_alphanumeric() || "[]._- #\t".contains(c);
+        return if raw.chars().all(harmless) { None } else { Some(start) };
+    };
+    let name = raw[..separator].trim().trim_matches(['"', '\'']);
+    let name = name.rsplit('.').next().unwrap_or(name);
+    let value = separator + 1;
+    if !holds_no_secret(name) || (name == "url" && raw[value..].contains('@')) {
+        // Damage may have eaten the separator's neighbourhood: nothing before it but the name is shown either.
+        let known = holds_no_secret(name) || names_a_secret(name);
+        return Some(if known { start + value + 1 } else { start });
     }
-    None
+    // The same for every further key of an inline table, or of what damage put into one line.
+    let further = raw[value..].match_indices('=').map(|(at, _)| value + at);
+    let hidden = further
+        .filter(|at| {
+            let before = raw[..*at].trim_end().trim_end_matches(['"', '\'']);
+            let name = words(before).last().map_or("", |(_, word)| word);
+            !holds_no_secret(name)
+        })
+        .map(|at| at + 1)
+        .next();
+    let promised = words(&raw[value..])
+        .find(|(_, word)| names_a_secret(word))
+        .map(|(at, word)| value + at + word.len());
+    hidden.into_iter().chain(promised).min().map(|at| start + at)
+}
+
+/// A key of this name exists, and none of this name holds a credential, but for the URL of Redis.
+fn holds_no_secret(name: &str) -> bool {
+    let (mut exists, mut secret) = (false, names_a_secret(name));
+    keys::each(&mut |path, key, _| {
+        if key.name == name {
+            exists = true;
+            secret |= matches!(key.ty, Type::Secret) && path != "redis.url";
+        }
+    });
+    exists && !secret
+}
+
+/// The words of a line and where they start.
+fn words(line: &str) -> impl Iterator<Item = (usize, &str)> {
+    let letter = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    let mut at = 0;
+    line.split_inclusive(move |c| !letter(c)).map(move |part| {
+        let start = at;
+        at += part.len();
+        (start, part.trim_end_matches(|c| !letter(c)))
+    })
 }
 
 /// Whether a byte of a line lies in the user info of a URL, `//USER:PASSWORD@`.

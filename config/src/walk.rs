@@ -11,6 +11,7 @@ use toml::de::{DeTable, DeValue};
 use crate::diagnostic::{Code, Diagnostic, Place};
 use crate::environment::Environment;
 use crate::keys;
+use crate::load::DIAGNOSTICS_MAX;
 use crate::nearest::nearest;
 use crate::redact::names_a_secret;
 use crate::tree::{Entry, Node, Table, Value};
@@ -44,6 +45,9 @@ impl Walk<'_> {
         let mut out = Table::new(self.place(span.clone()));
         let mut meant: Vec<&str> = Vec::new();
         for (name, value) in table {
+            if self.out.len() >= DIAGNOSTICS_MAX {
+                break;
+            }
             let Some(key) = keys.iter().find(|key| key.name == name.get_ref().as_ref()) else {
                 meant.extend(self.unknown(path, keys, name, value));
                 continue;
@@ -100,6 +104,8 @@ impl Walk<'_> {
             }
             diagnostic.label(format!("did you mean `{found}`?"))
         } else {
+            // Nothing says that it is none.
+            self.hide_all(value);
             let known: Vec<&str> = keys.iter().map(|key| key.name).collect();
             let known = || format!("known keys: {}", known.join(", "));
             diagnostic.label("not a key of this table").help(elsewhere(text).unwrap_or_else(known))
@@ -119,6 +125,15 @@ impl Walk<'_> {
             DeValue::Array(items) => items.iter().for_each(|item| self.hide(name, item)),
             _ if names_a_secret(name) => self.secrets.push(value.span()),
             _ => {}
+        }
+    }
+
+    fn hide_all(&mut self, value: &Spanned<DeValue<'_>>) {
+        match value.get_ref() {
+            // The place of a table may be its key.
+            DeValue::Table(table) => table.iter().for_each(|(_, value)| self.hide_all(value)),
+            DeValue::Array(items) => items.iter().for_each(|item| self.hide_all(item)),
+            _ => self.secrets.push(value.span()),
         }
     }
 

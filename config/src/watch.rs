@@ -44,7 +44,7 @@ impl Default for WatchOptions {
 
 enum Message {
     Event,
-    Files(Vec<PathBuf>),
+    Files(Vec<PathBuf>, Seen),
     Stop,
 }
 
@@ -96,8 +96,10 @@ impl Watcher {
 
     /// Watches these files from now on; those that were watched before keep their last seen contents.
     pub fn set_files(&self, files: Vec<PathBuf>) {
+        // Looked at here and now, so that no change after this call is missed.
+        let seen = Seen::of(&files);
         // The thread ends only with the watcher.
-        let _ = self.sender.send(Message::Files(files));
+        let _ = self.sender.send(Message::Files(files, seen));
     }
 }
 
@@ -132,8 +134,8 @@ impl Task {
                     self.look();
                     true
                 }
-                Ok(Message::Files(files)) => {
-                    self.replace(files);
+                Ok(Message::Files(files, seen)) => {
+                    self.replace(files, seen);
                     true
                 }
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => false,
@@ -151,7 +153,7 @@ impl Task {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.receiver.recv_timeout(self.options.debounce.min(left)) {
                 Ok(Message::Event) if !left.is_zero() => {}
-                Ok(Message::Files(files)) => self.replace(files),
+                Ok(Message::Files(files, seen)) => self.replace(files, seen),
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
                 Ok(Message::Event) | Err(RecvTimeoutError::Timeout) => {
                     // An empty or missing file is most often one that is just being written.
@@ -174,8 +176,7 @@ impl Task {
         }
     }
 
-    fn replace(&mut self, files: Vec<PathBuf>) {
-        let mut seen = Seen::of(&files);
+    fn replace(&mut self, files: Vec<PathBuf>, mut seen: Seen) {
         for (path, content) in &self.seen.0 {
             if let Some(entry) = seen.0.get_mut(path) {
                 entry.clone_from(content);
@@ -183,7 +184,9 @@ impl Task {
         }
         self.files = files;
         self.seen = seen;
+        // The look comes after the folders are watched: what happened before gave no event.
         self.follow();
+        self.look();
     }
 
     /// Watches the folders of the files and of what their symlinks lead to, as they are now.

@@ -242,3 +242,31 @@ fn json_has_places_and_no_secrets() {
     assert!(!report.render(Style { color: true }).contains("canary"));
     assert!(!format!("{report:?}").contains("canary"));
 }
+
+#[test]
+fn a_large_file_is_loaded_and_its_time_printed() {
+    use std::fmt::Write as _;
+    let mut text = String::new();
+    for at in 0..500 {
+        let _ = write!(
+            text,
+            "[[backend]]\nname = 'b{at}'\nkind = 'vllm'\nurl = 'http://10.0.0.1:{}'\nregion = 'eu'\n\
+             api_key = '${{K:-}}'\n[[head]]\nname = 'h{at}'\nregion = 'eu'\nbackends = ['b{at}']\n",
+            1000 + at
+        );
+    }
+    for at in 0..2000 {
+        let _ = write!(
+            text,
+            "[[model]]\nname = 'm{at}'\nregion = 'eu'\nresidency = 'strict'\npriority_head = 'h{}'\n\
+             heads = ['h{}']\nfallbacks = ['m{}']\n",
+            at % 500,
+            (at + 1) % 500,
+            if at + 1 < 2000 { at + 1 } else { 2000 }
+        );
+    }
+    let start = std::time::Instant::now();
+    let loaded = accept(&text);
+    println!("500 backends x 2,000 models: {:?}", start.elapsed());
+    assert_eq!(loaded.config.snapshot.models.len(), 2000);
+}

@@ -8,6 +8,9 @@ use crate::diagnostic::{Code, Diagnostic, Place};
 use crate::nearest::nearest;
 use crate::tree::{Node, Table};
 
+/// Most diagnostics for which near names are looked up.
+const SUGGESTIONS_MAX: usize = 100;
+
 /// The names of one kind of object.
 #[derive(Default)]
 pub(super) struct Index<'a> {
@@ -160,7 +163,10 @@ impl Compiler<'_> {
                 format!("no [[{word}]] is called `{shown}`"),
             ),
         };
-        if let Some(found) = nearest(name, index.places.keys().copied()) {
+        // Past this many, the comparisons cost more than they help.
+        let few = self.out.len() < SUGGESTIONS_MAX;
+        let found = if few { nearest(name, index.places.keys().copied()) } else { None };
+        if let Some(found) = found {
             diagnostic = diagnostic.label(format!("did you mean `{found}`?"));
         } else if index.places.len() <= 10 && to != Referee::Model {
             let known: Vec<&str> = index.places.keys().copied().collect();

@@ -1,7 +1,9 @@
 //! Where requests may go, checked against where things stand.
 
-use router::RegionName;
+use std::collections::BTreeMap;
+
 use router::spec::{ModelSpec, Residency, SnapshotSpec};
+use router::{HeadName, ModelName, RegionName};
 
 use super::Compiler;
 use crate::diagnostic::{Code, Diagnostic, Place};
@@ -13,14 +15,17 @@ impl Compiler<'_> {
     /// Checks every model's regions, and notes what is strict.
     pub(super) fn residency(&mut self, config: &mut Config) {
         let tree = self.tree;
+        let models: BTreeMap<ModelName, ModelSpec> =
+            config.snapshot.models.iter().map(|spec| (spec.name.clone(), spec.clone())).collect();
+        let heads: BTreeMap<HeadName, RegionName> = config
+            .snapshot
+            .heads
+            .iter()
+            .map(|head| (head.name.clone(), head.region.clone()))
+            .collect();
         for table in tree.tables("model") {
-            let spec = config
-                .snapshot
-                .models
-                .iter()
-                .find(|spec| Some(spec.name.as_str()) == table.text("name"));
-            let Some(spec) = spec.cloned() else { continue };
-            self.heads_inside(table, &spec, &config.snapshot);
+            let Some(spec) = table.text("name").and_then(|name| models.get(name)) else { continue };
+            self.heads_inside(table, spec, &config.snapshot, &heads);
             if spec.local_inference {
                 let what = "`local_inference = true`";
                 config.restrictions.push(super::auth::restriction(
@@ -30,7 +35,7 @@ impl Compiler<'_> {
                 ));
             }
             if spec.residency == Residency::Strict {
-                self.strict(table, &spec, config);
+                self.strict(table, spec, config);
             }
         }
     }
@@ -80,17 +85,20 @@ impl Compiler<'_> {
     }
 
     /// Heads outside the regions that their model allows.
-    fn heads_inside(&mut self, table: &Table, spec: &ModelSpec, snapshot: &SnapshotSpec) {
+    fn heads_inside(
+        &mut self,
+        table: &Table,
+        spec: &ModelSpec,
+        snapshot: &SnapshotSpec,
+        heads: &BTreeMap<HeadName, RegionName>,
+    ) {
         let allowed = allowed(spec, snapshot);
         // Without a home region every head is as good as any other.
         if allowed.is_empty() || (spec.residency == Residency::Prefer && spec.region.is_none()) {
             return;
         }
         let strict = spec.residency == Residency::Strict;
-        let region_of = |node: &Node| {
-            let name = node.text()?;
-            snapshot.heads.iter().find(|head| head.name.as_str() == name).map(|head| &head.region)
-        };
+        let region_of = |node: &Node| heads.get(node.text()?);
         let first = table.get("priority_head").map(|node| (node, strict));
         let others = table.list("heads").iter().filter(|_| strict).map(|node| (node, false));
         for (node, error) in first.into_iter().chain(others) {
