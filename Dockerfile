@@ -8,6 +8,7 @@ COPY adapters adapters
 COPY gateway gateway
 COPY loadtest loadtest
 COPY tests tests
+COPY benches benches
 # rust-toolchain.toml stays outside: it would fetch a second toolchain beside the image's own.
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
     cargo build --release --locked --package gateway --bin forebay && \
