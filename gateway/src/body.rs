@@ -165,3 +165,27 @@ impl Body for ClientBody {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_panic_cuts_its_own_answer() {
+        let search = async {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            panic!("a defect")
+        };
+        let waiting = Waiting::new(Box::pin(search), Duration::from_secs(60));
+        let mut body = ClientBody::waiting(waiting);
+        let comment = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        assert_eq!(comment, ": keep-alive\n\n");
+        // Not an end: hyper closes the connection without one.
+        assert!(body.frame().await.unwrap().is_err());
+        assert!(body.frame().await.is_none());
+    }
+}

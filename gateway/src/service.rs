@@ -138,3 +138,23 @@ fn finish_headers(
     }
     headers::cors(headers, &world.service().cors_origins, origin);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_an_answer_too() {
+        assert_eq!(caught(async { 7 }).await.unwrap(), 7);
+        for late in [false, true] {
+            let defect = async {
+                if late {
+                    tokio::task::yield_now().await;
+                }
+                panic!("a defect")
+            };
+            let met: Result<(), _> = caught(defect).await;
+            assert!(met.is_err());
+        }
+    }
+}
