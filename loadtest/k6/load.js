@@ -9,7 +9,8 @@ function half(exec) {
     rate,
     timeUnit: "2s",
     duration,
-    preAllocatedVUs: Math.max(4, Math.ceil(rate / 2)),
+    // One is made for each request that runs; making them during the run would drop requests. Answers may take 6 s.
+    preAllocatedVUs: Math.max(20, rate * 3),
     maxVUs: Math.max(20, rate * 10),
   };
 }
