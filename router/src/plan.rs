@@ -1,0 +1,423 @@
+//! The route of one request: which backends it may meet, in which order, drawn one at a time.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use smallvec::SmallVec;
+
+use crate::backend::Slot;
+use crate::balance::Choice;
+use crate::breaker::Permit;
+use crate::budget::RetryTicket;
+use crate::ids::{HeadName, ModelName, RegionName};
+use crate::judge::{Limits, PassedOver, judge};
+use crate::model::{Deployment, Model, Tier};
+use crate::operation::Operation;
+use crate::outcome::{Failure, Retry, Stage};
+use crate::panic::Survey;
+use crate::snapshot::{Member, Snapshot};
+use crate::spec::{Kind, Secret, Timeouts};
+use crate::stages::{self, Place};
+
+pub use crate::stages::{Blocked, Observer};
+
+/// What a client is told to wait at least, and at most where a trial may succeed any moment.
+const WAIT_MIN: Duration = Duration::from_secs(1);
+const WAIT_MAX: Duration = Duration::from_secs(5);
+/// Times that one draw may lose its candidate to another core before it goes on to the next tier.
+const RACES_MAX: usize = 4;
+
+/// What routing needs to know of a request.
+#[derive(Debug, Clone, Copy)]
+pub struct Query<'q> {
+    /// The model's name as the client sent it.
+    pub model: &'q str,
+    /// What is asked for.
+    pub operation: Operation,
+    /// The region that the client asked for.
+    pub region: Option<&'q str>,
+    /// The region of the client's key.
+    pub key_region: Option<&'q RegionName>,
+    /// The only regions that the client's key may use.
+    pub key_regions: Option<&'q [RegionName]>,
+    /// What ties it to a backend, for `prefix_hash` and `session`.
+    pub affinity: Option<u64>,
+    /// It may be sent again after a failure that may have had effects.
+    pub repeatable: bool,
+}
+
+/// Why there is no route at all.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// Nobody knows the model.
+    #[error("unknown model")]
+    UnknownModel,
+    /// The client asked for a region that does not exist.
+    #[error("unknown region")]
+    UnknownRegion {
+        /// Those that exist.
+        known: Vec<RegionName>,
+    },
+    /// Residency, or the client's key, leaves nothing.
+    #[error("no backend in the allowed regions")]
+    RegionUnavailable {
+        /// Those that are left.
+        allowed: Vec<RegionName>,
+    },
+    /// No backend is known to serve the model, or this operation of it.
+    #[error("not served")]
+    NotServed,
+}
+
+/// Works out where a request may go. Nothing is reserved yet.
+///
+/// # Errors
+/// [`PlanError`] when there is no place at all, whatever the backends' state.
+pub fn plan<A>(
+    snapshot: &Arc<Snapshot<A>>,
+    query: &Query<'_>,
+    observer: &mut impl Observer,
+) -> Result<RoutePlan<A>, PlanError> {
+    let (limits, root, stages) = stages::lay_out(snapshot, query, observer)?;
+    Ok(RoutePlan {
+        snapshot: Arc::clone(snapshot),
+        limits,
+        root,
+        asked: root_model(snapshot, root)?,
+        affinity: query.affinity,
+        repeatable: query.repeatable,
+        stages,
+        tried: SmallVec::new(),
+        attempts: SmallVec::new(),
+        panicked: false,
+    })
+}
+
+fn root_model<A>(snapshot: &Snapshot<A>, root: u32) -> Result<Arc<Model>, PlanError> {
+    snapshot.model_at(root).map(Arc::clone).ok_or(PlanError::UnknownModel)
+}
+
+/// The tiers of candidates for one request.
+#[derive(Debug)]
+pub struct RoutePlan<A> {
+    snapshot: Arc<Snapshot<A>>,
+    limits: Limits,
+    root: u32,
+    asked: Arc<Model>,
+    affinity: Option<u64>,
+    repeatable: bool,
+    stages: SmallVec<[Place; 8]>,
+    /// Numbers of the backends that had their turn.
+    tried: SmallVec<[u32; 8]>,
+    /// The model of each attempt.
+    attempts: SmallVec<[u32; 8]>,
+    panicked: bool,
+}
+
+/// A backend to try now. Dropping it gives back its slot and its permit.
+#[derive(Debug)]
+pub struct Candidate<A> {
+    /// The backend.
+    pub member: Member<A>,
+    /// The model that is served: the one asked for, or one of its fallbacks.
+    pub model: Arc<Model>,
+    /// The backend's name for it.
+    pub upstream_model: ModelName,
+    /// The deployment's own credential, else the backend's.
+    pub api_key: Option<Secret>,
+    /// Where the backend stands.
+    pub region: RegionName,
+    /// The head that it was drawn from, unless that is implicit.
+    pub head: Option<HeadName>,
+    /// The deadlines of this attempt: the model's over the backend's over the global ones.
+    pub timeouts: Timeouts,
+    /// The model has to be loaded first: `timeouts.load` takes the place of `timeouts.first_event`.
+    pub first_event_is_load: bool,
+    /// To be held until the response body ends.
+    pub slot: Slot<A>,
+    /// To be resolved by [`crate::backend::Backend::report`].
+    pub permit: Permit,
+}
+
+/// There is no further candidate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exhausted {
+    /// Why.
+    pub reason: ExhaustedReason,
+    /// After which time another try may go better.
+    pub retry_after: Option<Duration>,
+}
+
+/// Why there is no further candidate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ExhaustedReason {
+    /// All were tried, or as many as may be.
+    Tried,
+    /// Those that are well are at their limit, or asked to be left alone.
+    Saturated,
+    /// All are open or offline.
+    Unavailable,
+    /// Retries are spent.
+    BudgetSpent,
+    /// None serves the model just now.
+    NotServed,
+}
+
+/// How a draw from a tier ended.
+enum Draw<A> {
+    Won(Box<Candidate<A>>),
+    /// There is no one left.
+    Empty,
+    /// There is someone, but retries are spent.
+    NoBudget,
+}
+
+impl<A> RoutePlan<A> {
+    /// The model that was asked for.
+    #[must_use]
+    pub const fn model(&self) -> &Arc<Model> {
+        &self.asked
+    }
+
+    /// Attempts so far.
+    #[must_use]
+    pub fn attempts(&self) -> u32 {
+        u32::try_from(self.attempts.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Whether a failure may be followed by another attempt: it moves on, and the request may be repeated or was never
+    /// sent. A request that may not be repeated and never left may then be drawn for again.
+    pub fn allows_retry(&mut self, failure: &Failure) -> bool {
+        let unsent = failure.stage == Stage::Connect;
+        self.repeatable |= unsent && failure.retry == Retry::OtherBackend && self.attempts() == 1;
+        failure.retry == Retry::OtherBackend && (self.repeatable || unsent)
+    }
+
+    /// Draws the next candidate: from the first tier that has one now, never a backend that had its turn.
+    ///
+    /// # Errors
+    /// [`Exhausted`] when there is none, or attempts or retries are spent.
+    pub fn next(
+        &mut self,
+        now: Instant,
+        rng: &mut fastrand::Rng,
+    ) -> Result<Candidate<A>, Exhausted> {
+        let retry = self.snapshot.spec().retry;
+        let spent = self.attempts() >= retry.max_attempts_chain.max(1);
+        if spent || (!self.repeatable && self.attempts() > 0) {
+            return Err(Exhausted { reason: ExhaustedReason::Tried, retry_after: None });
+        }
+        let mut no_budget = false;
+        for place in self.stages.clone() {
+            if self.attempts_of(place.model) >= retry.max_attempts.max(1) {
+                continue;
+            }
+            match self.draw(place, now, rng) {
+                Draw::Won(candidate) => return Ok(self.count(place.model, *candidate)),
+                Draw::Empty => {}
+                Draw::NoBudget => no_budget = true,
+            }
+        }
+        if no_budget {
+            let retry_after = Some(WAIT_MIN);
+            return Err(Exhausted { reason: ExhaustedReason::BudgetSpent, retry_after });
+        }
+        self.panic(now)
+    }
+
+    /// After a refusal for the prompt's length: the rest of the plan is that of the model's `context_fallback`, unless
+    /// its context is known not to be larger. Limits of region and key stay those of the model that was asked for. The
+    /// backend that refused did not fail, so it may serve the other model. False = there is none; nothing changes.
+    pub fn context_fallback(&mut self) -> bool {
+        let last = self.attempts.last().copied().unwrap_or(self.root);
+        let Some(from) = self.snapshot.model_at(last) else { return false };
+        let Some(number) = from.route.context_fallback else { return false };
+        let Some(to) = self.snapshot.model_at(number) else { return false };
+        let larger = match (from.context_length, to.context_length) {
+            (Some(from), Some(to)) => to > from,
+            _ => true,
+        };
+        if !larger || self.attempts.contains(&number) {
+            return false;
+        }
+        let stages = stages::of_model(&self.snapshot, number, &self.limits, &mut ());
+        if stages.is_empty() {
+            return false;
+        }
+        self.stages = stages;
+        self.tried.pop();
+        self.repeatable = true;
+        true
+    }
+
+    fn attempts_of(&self, model: u32) -> u32 {
+        let of_model = self.attempts.iter().filter(|attempt| **attempt == model).count();
+        u32::try_from(of_model).unwrap_or(u32::MAX)
+    }
+
+    fn count(&mut self, model: u32, candidate: Candidate<A>) -> Candidate<A> {
+        self.attempts.push(model);
+        candidate
+    }
+
+    /// Draws from one tier, and takes slot and permit; another core may be faster, then the next is drawn.
+    fn draw(&mut self, place: Place, now: Instant, rng: &mut fastrand::Rng) -> Draw<A> {
+        let snapshot = Arc::clone(&self.snapshot);
+        let Some((model, tier)) = place.find(&snapshot) else { return Draw::Empty };
+        let mut lost: SmallVec<[usize; RACES_MAX]> = SmallVec::new();
+        let mut no_budget = false;
+        for _ in 0..RACES_MAX {
+            let fit = |index: usize| {
+                let member = tier.members.get(index).filter(|_| !lost.contains(&index))?;
+                judge(&snapshot, model, member, index, &self.limits, &self.tried, now).ok()
+            };
+            let drawn = stages::choose(model, tier, self.affinity, fit, rng);
+            let Some(choice) = drawn else { break };
+            match self.claim(model, tier, &choice, now) {
+                Claim::Won(candidate) => return Draw::Won(candidate),
+                Claim::Lost => {}
+                Claim::NoBudget => no_budget = true,
+            }
+            lost.push(choice.index);
+        }
+        if no_budget { Draw::NoBudget } else { Draw::Empty }
+    }
+
+    /// Whether an attempt draws on the retry budget: not the first one, and not the first failover to a candidate with
+    /// a closed breaker.
+    fn costs(&self, trial: bool) -> bool {
+        match self.attempts() {
+            0 => false,
+            1 => trial,
+            _ => true,
+        }
+    }
+
+    fn ticket(&self, now: Instant) -> Option<RetryTicket> {
+        self.snapshot.budget().draw(&self.snapshot.spec().retry, now)
+    }
+
+    fn claim(
+        &mut self,
+        model: &Arc<Model>,
+        tier: &Tier,
+        choice: &Choice,
+        now: Instant,
+    ) -> Claim<A> {
+        let Some(deployment) = tier.members.get(choice.index) else { return Claim::Lost };
+        let Some(member) = self.snapshot.member_at(deployment.backend) else { return Claim::Lost };
+        let max = member.spec.max_in_flight;
+        let Some(slot) = member.live.slot(max, self.snapshot.budget()) else { return Claim::Lost };
+        let Ok(mut permit) = member.live.breaker().admit(now) else { return Claim::Lost };
+        if self.costs(permit.is_trial()) {
+            permit.ticket = self.ticket(now);
+            if permit.ticket.is_none() {
+                return Claim::NoBudget;
+            }
+        }
+        match self.candidate(model, tier, deployment, slot, permit, now) {
+            Some(candidate) => Claim::Won(Box::new(candidate)),
+            None => Claim::Lost,
+        }
+    }
+
+    fn candidate(
+        &mut self,
+        model: &Arc<Model>,
+        tier: &Tier,
+        deployment: &Deployment,
+        slot: Slot<A>,
+        permit: Permit,
+        now: Instant,
+    ) -> Option<Candidate<A>> {
+        let member = self.snapshot.member_at(deployment.backend)?;
+        let global = self.snapshot.spec().timeouts;
+        let candidate = Candidate {
+            model: Arc::clone(model),
+            upstream_model: deployment.upstream.clone(),
+            api_key: deployment.api_key.clone().or_else(|| member.spec.api_key.clone()),
+            region: self.snapshot.regions().name(tier.region)?.clone(),
+            head: tier.head.clone(),
+            timeouts: global.with(&member.spec.timeouts).with(&model.spec.timeouts),
+            first_event_is_load: is_cold(member, deployment, now),
+            slot,
+            permit,
+            member: member.clone(),
+        };
+        self.tried.push(deployment.backend);
+        Some(candidate)
+    }
+
+    /// No tier has a candidate. With every one of them open or offline, one trial goes to the one that failed least
+    /// recently; otherwise there is a reason to give.
+    fn panic(&mut self, now: Instant) -> Result<Candidate<A>, Exhausted> {
+        let survey = self.survey(now);
+        if !self.panicked
+            && survey.is_panic()
+            && let Some(candidate) = self.panic_trial(&survey, now)
+        {
+            return Ok(candidate);
+        }
+        let reason = if self.attempts() > 0 { ExhaustedReason::Tried } else { survey.reason() };
+        let wait = survey.wait(now).map(|wait| {
+            let most = self.snapshot.service().retry_after_max;
+            wait.clamp(WAIT_MIN, most.max(WAIT_MIN))
+        });
+        Err(Exhausted { reason, retry_after: wait })
+    }
+
+    fn survey(&self, now: Instant) -> Survey {
+        let mut survey = Survey::new(WAIT_MAX);
+        for place in &self.stages {
+            let Some((model, tier)) = place.find(&self.snapshot) else { continue };
+            for (index, deployment) in tier.members.iter().enumerate() {
+                let judged =
+                    judge(&self.snapshot, model, deployment, index, &self.limits, &self.tried, now);
+                let reason = judged.err().unwrap_or(PassedOver::Saturated);
+                survey.add(*place, index, reason);
+            }
+        }
+        survey
+    }
+
+    fn panic_trial(&mut self, survey: &Survey, now: Instant) -> Option<Candidate<A>> {
+        let snapshot = Arc::clone(&self.snapshot);
+        let deployment = |place: &Place, index: usize| {
+            let (model, tier) = place.find(&snapshot)?;
+            Some((model, tier, tier.members.get(index)?))
+        };
+        let longest = survey
+            .down()
+            .filter_map(|(place, index)| {
+                let (_, _, found) = deployment(place, index)?;
+                let member = snapshot.member_at(found.backend)?;
+                Some((member.live.breaker().last_failure(), *place, index))
+            })
+            .min_by_key(|(failed, ..)| *failed)?;
+        let (_, place, index) = longest;
+        let (model, tier, deployment) = deployment(&place, index)?;
+        let member = snapshot.member_at(deployment.backend)?;
+        let mut permit = member.live.breaker().admit_in_panic(now).ok()?;
+        permit.ticket = Some(self.ticket(now)?);
+        let slot = member.live.slot(member.spec.max_in_flight, snapshot.budget())?;
+        self.panicked = true;
+        let candidate = self.candidate(model, tier, deployment, slot, permit, now)?;
+        Some(self.count(place.model, candidate))
+    }
+}
+
+enum Claim<A> {
+    Won(Box<Candidate<A>>),
+    Lost,
+    NoBudget,
+}
+
+/// Whether a backend would have to load the model first.
+pub(crate) fn is_cold<A>(member: &Member<A>, deployment: &Deployment, now: Instant) -> bool {
+    let digest = deployment.digest.as_deref();
+    member.spec.kind == Kind::Ollama
+        && member.live.is_loaded(deployment.upstream.as_str(), digest, now) == Some(false)
+}
+
+#[cfg(test)]
+mod tests;
