@@ -193,8 +193,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn every_line_is_one_json_object_and_none_is_lost_at_a_flush() {
+    #[tokio::test]
+    async fn every_line_is_one_json_object_and_none_is_lost_at_a_flush() {
         let sink = Sink::default();
         let log = RequestLog::start(2, Box::new(sink.clone()), Counter::noop()).unwrap();
         for n in 0..1000 {

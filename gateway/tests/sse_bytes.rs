@@ -125,7 +125,7 @@ fn trap_06_comments_do_not_commit_an_answer() {
         assert!(reply.looks_whole(), "{how:?}: {}", reply.text());
         assert_eq!(reply.content(), recitation(0, 20));
         assert!(!reply.text().contains("keep-alive"), "{how:?}: {}", reply.text());
-        assert_eq!(second.stats().finished, 1);
+        assert!(second.wait_for(support::PATIENCE, |s| s.finished == 1));
     }
 }
 
@@ -159,6 +159,7 @@ fn trap_08_a_huge_event_passes_in_bounded_memory() {
     const SIZE: usize = 20 << 20;
     let (upstream, gateway) = one("", "");
     chat(&gateway);
+    wait_until("the log line", || chat_lines(&gateway).len() == 1);
     let before = gateway.peak_rss();
     let audio = "A".repeat(SIZE);
     let event =

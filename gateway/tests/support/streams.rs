@@ -62,7 +62,7 @@ pub fn two(top: &str, tables: &str) -> (Upstream, Upstream, Gateway) {
     (first, second, gateway)
 }
 
-/// The log's lines about chat requests, in the order of their ends.
+/// The log's lines about chat requests; those of two cores may overtake each other.
 pub fn chat_lines(gateway: &Gateway) -> Vec<serde_json::Value> {
     let mut lines = gateway.request_lines();
     lines.retain(|line| line["operation"] == "chat_completions");
