@@ -7,7 +7,7 @@ use crate::diagnostic::{Place, SourceText};
 use crate::keys::ROOT;
 use crate::load::{DEFAULT_SOURCE, Loaded};
 use crate::redact::{HIDDEN, names_a_secret};
-use crate::scalar::{show_duration, show_size};
+use crate::scalar::{show_duration, show_moment, show_size};
 use crate::settings::Config;
 use crate::tree::{Node, Table, Value};
 use crate::ty::{Key, Type};
@@ -119,7 +119,7 @@ fn shown(node: &Node) -> String {
         (Value::Duration(Some(v)), _) => format!("{:?}", show_duration(*v)),
         (Value::Size(v), _) => format!("{:?}", show_size(*v)),
         (Value::Socket(v), _) => format!("\"{v}\""),
-        (Value::Moment(v), _) => format!("{v}  # unix seconds;"),
+        (Value::Moment(v), _) => show_moment(*v),
         (Value::List(items), _) => {
             let items: Vec<String> = items.iter().map(shown).collect();
             format!("[{}]", items.join(", "))

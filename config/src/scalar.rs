@@ -209,3 +209,112 @@ const fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
     let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
     era * 146_097 + day_of_era - 719_468
 }
+
+/// A moment as RFC 3339 in UTC.
+pub(crate) fn show_moment(seconds: u64) -> String {
+    let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
+    let (days, of_day) = (seconds / 86_400, seconds % 86_400);
+    // The inverse of `days_since_1970`, from the same source.
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn durations_and_sizes_need_units_and_have_bounds() {
+        assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        for bad in
+            ["", "5", "s", "-5s", "1.5s", "5 s", "5y", "99999999999999999999s", "9999999999999999d"]
+        {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+        assert_eq!(size("64MiB"), Ok(64 << 20));
+        assert_eq!(size("1 GB"), Ok(1_000_000_000));
+        for bad in ["", "64", "MiB", "64mib", "-1B", "1.5GiB", "99999999999TiB"] {
+            assert!(size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn base_urls_have_one_form() {
+        for (text, normal) in [
+            ("http://a:8000", "http://a:8000"),
+            ("HTTP://A:8000/", "http://a:8000"),
+            ("https://a/v1", "https://a"),
+            ("https://a/v1/", "https://a"),
+            ("https://a/llm/v1", "https://a/llm"),
+            ("http://[::1]:8000/v1", "http://[::1]:8000"),
+            ("http://a/v12", "http://a/v12"),
+        ] {
+            assert_eq!(base_url(text).as_deref(), Ok(normal));
+        }
+        for bad in [
+            "",
+            "a:8000",
+            "http://",
+            "http:///v1",
+            "ftp://a",
+            "http://u:p@a",
+            "http://a?x",
+            "http://a#x",
+            "http://a:0",
+            "http://a:99999",
+            "http://a:",
+            "http://a b",
+            "http://a/../b",
+            "http://[::1",
+            "http://[x]",
+            "http://a//b",
+            "http://ä",
+        ] {
+            assert!(base_url(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn listeners_are_addresses_with_ports() {
+        for (text, address) in
+            [(":80", "0.0.0.0:80"), ("localhost:80", "127.0.0.1:80"), ("[::1]:80", "[::1]:80")]
+        {
+            assert_eq!(socket(text).map(|address| address.to_string()).as_deref(), Ok(address));
+        }
+        for bad in ["", "80", "a:80", "127.0.0.1", "127.0.0.1:65536", "::1:80"] {
+            assert!(socket(bad).is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_shown_reads_back(ms in 0..u64::MAX / 2, bytes in any::<u64>(), at in 0..253_402_300_799u64) {
+            prop_assert_eq!(duration(&show_duration(Duration::from_millis(ms))), Ok(Duration::from_millis(ms)));
+            prop_assert_eq!(size(&show_size(bytes)), Ok(bytes));
+            prop_assert_eq!(moment(&show_moment(at)), Ok(at));
+        }
+
+        #[test]
+        fn a_base_url_is_its_own_normal_form(text in "https?://[a-z0-9.]{1,9}(:[0-9]{1,5})?(/[a-z0-9/]{0,12})?") {
+            if let Ok(url) = base_url(&text) {
+                let again = base_url(&url);
+                // A path of /v1/v1 loses one part each time, and means so.
+                if !url.ends_with("/v1") {
+                    prop_assert_eq!(again, Ok(url));
+                }
+            }
+        }
+    }
+}

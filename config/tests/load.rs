@@ -217,6 +217,14 @@ fn policies_and_caches_are_read() {
 }
 
 #[test]
+fn a_byte_order_mark_and_windows_line_ends_are_no_mistake() {
+    let loaded = accept("\u{feff}[server]\r\nlisten = \"127.0.0.1:1\"\r\n");
+    assert_eq!(loaded.config.server.listen.port(), 1);
+    let report = refuse("\u{feff}[server]\r\nliten = 1\r\n");
+    assert!(report.render(Style::default()).contains("forebay.toml:2:1\n"));
+}
+
+#[test]
 fn moments_are_unix_seconds() {
     for (text, seconds) in [
         ("2035-01-01T00:00:00Z", 2_051_222_400),
