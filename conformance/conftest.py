@@ -78,7 +78,14 @@ def front():
     with contextlib.ExitStack() as stack:
 
         def start(*servers, settings=SETTINGS):
-            tables = [backend(f"s{i}-{s.name}", s.kind, s.url) for i, s in enumerate(servers)]
+            for server in servers:
+                # A gateway prefers servers that have the model in memory; here all shall be alike.
+                assert len(servers) == 1 or ask(server.url, max_tokens=1).whole
+            named = {f"s{i}-{server.name}": server for i, server in enumerate(servers)}
+            tables = [backend(name, server.kind, server.url) for name, server in named.items()]
+            if len(servers) > 1:
+                deployments = ", ".join(f'{name} = "{server.upstream_model}"' for name, server in named.items())
+                tables.append(f'\n[[model]]\nname = "tiny"\ndeployments = {{ {deployments} }}\n')
             gateway = stack.enter_context(Gateway(tables, settings))
             poll("the model is listed", lambda: {"tiny", "tiny:latest"} & gateway.models(), deadline=15.0)
             if len(servers) > 1:

@@ -6,6 +6,7 @@ import re
 import signal
 import socket
 import tempfile
+import time
 import urllib.request
 
 from process import Failed, Program, poll
@@ -15,6 +16,8 @@ MODELS = pathlib.Path(os.environ.get("MODELS", "."))
 WORDS = {"chain": 500, "slow": 500, "think": 300}
 # The prompt window that every server is given, tokens.
 CONTEXT = 2048
+# A process whose processor time stands still for so long is idle, seconds.
+STILL = 0.3
 
 
 def free_port():
@@ -29,11 +32,11 @@ def page(url, timeout=5):
 
 
 def children(pid):
-    """Processes that `pid` started, and theirs, oldest first."""
-    path = pathlib.Path(f"/proc/{pid}/task/{pid}/children")
+    """Processes that `pid` started, by whichever thread, and theirs."""
     found = []
-    for child in path.read_text().split() if path.exists() else []:
-        found += [int(child), *children(int(child))]
+    for path in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in path.read_text().split():
+            found += [int(child), *children(int(child))]
     return found
 
 
@@ -53,6 +56,8 @@ class Server(Program):
     refuses_long_prompts = True
     # Whether the tiny model can be made to call a tool.
     calls_tools = False
+    # What the server calls its model.
+    upstream_model = "tiny"
     # Whether front and worker are one process.
     single = False
     # Seconds from start to ready.
@@ -71,7 +76,6 @@ class Server(Program):
         self.model = model
         super().__init__(command, env)
         self.hurt = False
-        self.ticks = None
 
     def await_ready(self, path):
         def ready():
@@ -89,18 +93,16 @@ class Server(Program):
             raise
 
     def running(self):
-        """Requests that are being generated; None where the server does not tell."""
+        """Requests that are being generated or wait."""
         raise NotImplementedError
 
-    def worker(self):
-        """The process that computes, where it is another one than the front and runs."""
-        return None
+    def idle(self):
+        """Whether nothing is being generated."""
+        return self.running() == 0
 
-    def working(self):
-        """Whether the worker has used the processor since the last call."""
-        ticks = pathlib.Path(f"/proc/{self.worker()}/stat").read_text().rsplit(")", 1)[1].split()[11:13]
-        before, self.ticks = self.ticks, sum(int(n) for n in ticks)
-        return before is not None and self.ticks > before
+    def worker(self):
+        """The process that computes, which may be the front itself."""
+        return self.pid
 
     def freeze(self, pid, frozen):
         """Stops one process, or lets it go on."""
@@ -138,6 +140,7 @@ class LlamaServer(Server):
 
 class Ollama(Server):
     name, kind, variable = "ollama", "ollama", "OLLAMA"
+    upstream_model = "tiny:latest"
     refuses_long_prompts = False  # it drops the oldest part in silence
     calls_tools = True
 
@@ -152,6 +155,7 @@ class Ollama(Server):
     PLAIN = "{{- range .Messages }}<|im_start|>{{ .Role }}\n{{ .Content }}<|im_end|>\n{{ end }}<|im_start|>assistant\n"
 
     def __init__(self, model="chain", **_):
+        self.ticks, self.moved = None, 0.0
         self.home = tempfile.TemporaryDirectory(prefix="forebay-ollama-")
         self.url = f"http://127.0.0.1:{free_port()}"
         env = {
@@ -177,11 +181,17 @@ class Ollama(Server):
             self.stop()
             raise
 
-    def running(self):
-        return None  # /api/ps has no such field
+    def idle(self):
+        """It does not tell what it runs (/api/ps has no such field), so the runner's processor time must stand still."""
+        stat = pathlib.Path(f"/proc/{self.worker()}/stat").read_text().rsplit(")", 1)[1].split()
+        ticks, now = int(stat[11]) + int(stat[12]), time.monotonic()
+        if ticks != self.ticks:
+            self.ticks, self.moved = ticks, now
+        return now - self.moved > STILL
 
     def worker(self):
-        return next((pid for pid in children(self.pid) if "runner" in command_of(pid)), None)
+        """The runner of the model; others only look for graphics cards."""
+        return next((pid for pid in children(self.pid) if "--model" in command_of(pid)), None)
 
     def kill(self, number=signal.SIGKILL):
         runner = self.worker()

@@ -139,18 +139,17 @@ def test_completions(lend, front, kind):
 
 @pytest.mark.case("client leaves: the server stops")
 @pytest.mark.parametrize("stream", [True, False])
-def test_client_leaves(lend, front, kind, stream):
+def test_client_leaves(lend, front, stream):
     server = lend("slow")
     gateway = front(server)
-    if server.running() is None:
-        pytest.skip("no such figure: the server does not tell what it runs")
+    assert ask(gateway.url, max_tokens=1).whole  # the model is loaded
     if stream:
         leaver = chat(gateway.url, stream=True).words(5)
     else:
         leaver = begin_plain(gateway.url)
-    poll("the request runs", lambda: server.running() == 1)
+    poll("the request runs", lambda: server.worker() is not None and not server.idle())
     leaver.close()
-    poll("the server is idle", lambda: server.running() == 0, deadline=5.0)
+    poll("the server is idle", server.idle, deadline=5.0)
 
 
 def begin_plain(url):
@@ -161,6 +160,17 @@ def begin_plain(url):
     raw = socket.create_connection((parts.hostname, parts.port))
     raw.sendall(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
     return raw
+
+
+@pytest.mark.case("client leaves during the load: it goes on")
+def test_client_leaves_during_the_load(lend, front, kind):
+    if kind.name != "ollama":
+        pytest.skip("no such moment: the model is loaded before the server listens")
+    server = lend("slow")
+    leaver = begin_plain(front(server).url)
+    poll("the load has begun", server.worker, pause=0.001)
+    leaver.close()
+    poll("the model is loaded", lambda: get(server.url, "/api/ps").json["models"], deadline=20.0)
 
 
 @pytest.mark.case("reasoning fields")

@@ -26,7 +26,7 @@ def check_broken(answer):
 def test_frozen(lend, front):
     server = lend("slow")
     exchange = chat(front(server).url, stream=True).words(READ)
-    frozen = server.worker() or server.pid
+    frozen = server.worker()
     server.freeze(frozen, True)
     try:
         answer = exchange.rest()
@@ -50,7 +50,7 @@ def test_worker_killed_plain(lend, front):
     server = lend("slow")
     if server.single:
         pytest.skip("no such process: the server is a single one")
-    hurt = Later(lambda: server.hurt_worker(signal.SIGKILL), when=lambda: busy(server))
+    hurt = Later(lambda: server.hurt_worker(signal.SIGKILL), when=lambda: at_work(server))
     answer = ask(front(server).url)
     hurt.join()
     assert answer.status >= 500
@@ -110,10 +110,8 @@ class Caller(threading.Thread):
         self.answer = ask(self.url, stream=True)
 
 
-def busy(server):
-    """Whether the server is at work; one that does not tell is watched by its processor time."""
-    running = server.running()
-    return server.worker() is not None and server.working() if running is None else running > 0
+def at_work(server):
+    return server.worker() is not None and not server.idle()
 
 
 @pytest.mark.case("queued requests move to a second server")
