@@ -9,8 +9,8 @@ use std::task::Poll;
 
 use adapters::{Resolved, resolve};
 use bytes::Bytes;
-use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, ORIGIN, VARY};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version};
+use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, ORIGIN, VARY};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body, Incoming};
 use router::Operation;
 
@@ -41,6 +41,7 @@ pub(crate) async fn handle(
     let mut report = Report::begin(&core, id);
     report.body_read = request.body().is_end_stream();
     let http1 = request.version() < Version::HTTP_2;
+    let head_only = request.method() == Method::HEAD;
     let origin = request.headers().get(ORIGIN).cloned();
     let served = caught(route(&core, &mut report, &world, request)).await;
     let served = served.unwrap_or_else(|_| {
@@ -60,9 +61,20 @@ pub(crate) async fn handle(
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         counted.0.leaves_body();
     }
+    if head_only {
+        remove_body(&mut response);
+    }
     report.status = Some(response.status());
     response.body_mut().carry(report, counted);
     response
+}
+
+/// Leaves the head that a GET would have had (RFC 9110, 9.3.2); with HTTP/2, hyper would send the body.
+fn remove_body(response: &mut Response<ClientBody>) {
+    if let Some(length) = response.body().size_hint().exact() {
+        response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    *response.body_mut() = ClientBody::full(Bytes::new());
 }
 
 /// Runs to the end or to a panic.

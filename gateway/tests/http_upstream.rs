@@ -4,14 +4,25 @@
 #[expect(dead_code, reason = "each test file uses its part of the harness")]
 mod support;
 
+use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 
 use loadtest::{After, At, Blob, Fixed, Framing, How, Profile, Script, Upstream};
-use support::{Gateway, Reply, backend, backend_at, tiny, wait_until};
+use support::{Gateway, Reply, backend, backend_at, tiny, tiny_backend, wait_until};
 
 /// A plain answer as small as it may be.
 const ANSWER: &str = r#"{"id":"1","object":"chat.completion","choices":[{"index":0,"message":{"role":"assistant","content":"whole"},"finish_reason":"stop"}]}"#;
+
+/// An upstream, and a gateway that gives it up as late as it may.
+fn patient() -> (Upstream, Gateway) {
+    let (upstream, table) = tiny_backend();
+    let breaker = "[breaker]\nconsecutive_failures = 100000\nmin_requests = 100000\n";
+    let gateway = Gateway::start(&format!("{breaker}{table}"));
+    gateway.wait_for_model("tiny");
+    upstream.clear();
+    (upstream, gateway)
+}
 
 fn fixed(answer: Fixed) -> Script {
     Script { answer: Some(answer), ..Script::default() }
@@ -26,7 +37,7 @@ fn assert_upstream_error(reply: &Reply, status: u16, code: &str) {
 
 #[test]
 fn trap_65_bodies_that_end_with_the_connection() {
-    let (upstream, gateway) = tiny("");
+    let (upstream, gateway) = patient();
     let close = |body: &str| {
         fixed(Fixed { framing: Framing::Close, ..Fixed::json(200, body) })
             .header("content-type", "application/json")
@@ -52,7 +63,7 @@ fn trap_65_bodies_that_end_with_the_connection() {
 
 #[test]
 fn trap_65_a_large_unframed_answer_cut_short_does_not_look_whole() {
-    let (upstream, gateway) = tiny("");
+    let (upstream, gateway) = patient();
     let large = ANSWER.replace("whole", &"x".repeat(1 << 20));
     let close = |body: &str| {
         fixed(Fixed { framing: Framing::Close, ..Fixed::json(200, body) })
@@ -64,7 +75,12 @@ fn trap_65_a_large_unframed_answer_cut_short_does_not_look_whole() {
     upstream.script(close(&large[..large.len() - 1]));
     let reply = gateway.client().chat("tiny", "");
     let cut = !reply.complete || reply.status != 200;
-    assert!(cut, "a cut answer was passed off as whole: {}, {} bytes", reply.head, reply.body.len());
+    assert!(
+        cut,
+        "a cut answer was passed off as whole: {}, {} bytes",
+        reply.head,
+        reply.body.len()
+    );
 }
 
 #[test]
@@ -82,7 +98,7 @@ fn trap_66_interim_answers_are_swallowed() {
 
 #[test]
 fn trap_66_redirects_are_not_followed_and_empty_answers_are_no_answers() {
-    let (upstream, gateway) = tiny("");
+    let (upstream, gateway) = patient();
     let elsewhere = Upstream::start(Profile::vllm(&["tiny"])).unwrap();
     let location = format!("{}/v1/chat/completions", elsewhere.url());
     for status in [301, 302, 303, 307, 308, 304, 204, 205, 206] {
@@ -107,7 +123,7 @@ fn raw_with(headers: &str) -> Script {
 
 #[test]
 fn trap_67_odd_answers_are_an_answer_or_502() {
-    let (upstream, gateway) = tiny("");
+    let (upstream, gateway) = patient();
     let trailers = format!(
         "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n{:x};ext=\"a\"\r\n{ANSWER}\r\n0\r\nx-sum: 1\r\nx-other: 2\r\n\r\n",
         ANSWER.len()
@@ -219,6 +235,18 @@ impl Deaf {
     }
 }
 
+/// A server that knows no TLS and says so to whoever connects.
+fn plain_spoken() -> String {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for socket in listener.incoming() {
+            let _ = socket.and_then(|mut s| s.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n"));
+        }
+    });
+    url
+}
+
 /// A port that refuses.
 fn refusing() -> String {
     let addr = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
@@ -237,7 +265,7 @@ fn trap_69_each_way_to_be_dead_has_its_code_and_fails_over() {
         (refusing(), 502, "upstream_unreachable"),
         ("http://does-not-exist.invalid:8000".to_owned(), 502, "upstream_unreachable"),
         (format!("http://{}", deaf.addr), 504, "upstream_connect_timeout"),
-        (good.url().replace("http:", "https:"), 502, "upstream_tls_failed"),
+        (plain_spoken(), 502, "upstream_tls_failed"),
         (silent.0.clone(), 504, "upstream_timeout"),
         (hasty.url(), 502, "upstream_connection_lost"),
     ];
