@@ -1,9 +1,10 @@
 //! One live backend: what survives every reload that leaves its connection facts alone.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::absent::Absent;
 use crate::breaker::{
     Breaker, BreakerClass, BreakerState, Permit, Rejected, Transition, breaker_class,
 };
@@ -15,10 +16,6 @@ use crate::load::{Load, LoadSignals};
 use crate::outcome::{Failure, FailureKind, Outcome};
 use crate::spec::{BackendSpec, BreakerSpec, HealthSpec, Kind, Secret, SnapshotSpec};
 
-/// A model that a backend said it does not have is not asked for there for this long, or until its next model list.
-pub const ABSENT_MEMORY: Duration = Duration::from_secs(60);
-/// Most models remembered as absent from one backend; beyond that the oldest is forgotten.
-pub const ABSENT_ENTRIES: usize = 64;
 /// Share of its weight with which a ramp begins.
 const RAMP_START: f64 = 0.1;
 
@@ -398,42 +395,4 @@ impl<A> Backend<A> {
 
 fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// Models that a backend said it does not have.
-#[derive(Debug, Default)]
-struct Absent {
-    /// Entries held, so that the common case takes no lock.
-    held: AtomicU32,
-    models: Mutex<Vec<(String, Instant)>>,
-}
-
-impl Absent {
-    fn mark(&self, model: &str, now: Instant) {
-        let mut models = self.lock();
-        models.retain(|(name, at)| {
-            name != model && now.saturating_duration_since(*at) < ABSENT_MEMORY
-        });
-        if models.len() >= ABSENT_ENTRIES {
-            models.remove(0);
-        }
-        models.push((model.to_owned(), now));
-        self.held.store(u32::try_from(models.len()).unwrap_or(u32::MAX), Relaxed);
-    }
-
-    fn has(&self, model: &str, now: Instant) -> bool {
-        self.held.load(Relaxed) != 0
-            && self.lock().iter().any(|(name, at)| {
-                name == model && now.saturating_duration_since(*at) < ABSENT_MEMORY
-            })
-    }
-
-    fn clear(&self) {
-        self.lock().clear();
-        self.held.store(0, Relaxed);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<(String, Instant)>> {
-        self.models.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }

@@ -12,119 +12,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::budget::RetryTicket;
-use crate::outcome::{Failure, FailureKind, Origin, Outcome, Retry};
 use crate::spec::BreakerSpec;
 use crate::window::Tally;
+
+mod class;
+mod state;
+
+pub use class::{BreakerClass, breaker_class};
+pub use state::{Admission, BreakerState, Rejected, Transition};
 
 /// After a failed trial, no passed probe makes a breaker half-open early for this long.
 pub const TRIAL_REST: Duration = Duration::from_secs(10);
 /// Spread of the time open, to either side.
 const JITTER: f64 = 0.1;
-
-/// What an attempt's end says about the backend.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum BreakerClass {
-    /// It works.
-    Success,
-    /// It is broken: counts in a row and in the rate.
-    Failure,
-    /// It is there but refuses: counts in the rate only.
-    Refusal,
-    /// Nothing.
-    Neutral,
-}
-
-/// The breaker's column of the table of outcomes. A first-event timeout is a [`BreakerClass::Failure`] here; whether the
-/// backend was only busy is decided where its last event is known ([`crate::backend::Backend::report`]).
-#[must_use]
-pub const fn breaker_class(outcome: &Outcome) -> BreakerClass {
-    match outcome {
-        Outcome::Success => BreakerClass::Success,
-        Outcome::Abandoned => BreakerClass::Neutral,
-        Outcome::Failure(failure) => failure_class(failure),
-    }
-}
-
-const fn failure_class(failure: &Failure) -> BreakerClass {
-    if !matches!(failure.origin, Origin::Upstream) || matches!(failure.retry, Retry::SameBackend) {
-        return BreakerClass::Neutral;
-    }
-    match failure.kind {
-        FailureKind::ConnectFailed
-        | FailureKind::ConnectTimeout
-        | FailureKind::TlsFailed
-        | FailureKind::ConnectionLost
-        | FailureKind::BadResponse
-        | FailureKind::FirstEventTimeout
-        | FailureKind::IdleTimeout
-        | FailureKind::ServerError
-        | FailureKind::Unauthorized
-        | FailureKind::ErrorEvent
-        | FailureKind::Unfinished => BreakerClass::Failure,
-        FailureKind::Overloaded => BreakerClass::Refusal,
-        FailureKind::ResponseTimeout
-        | FailureKind::TotalTimeout
-        | FailureKind::ModelAbsent
-        | FailureKind::ClientFault => BreakerClass::Neutral,
-    }
-}
-
-/// The three states.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum BreakerState {
-    /// Everything is admitted.
-    Closed,
-    /// Nothing is admitted, save a panic trial.
-    Open,
-    /// One trial at a time is admitted.
-    HalfOpen,
-}
-
-impl BreakerState {
-    /// The word in metrics, logs and the API.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Closed => "closed",
-            Self::Open => "open",
-            Self::HalfOpen => "half_open",
-        }
-    }
-}
-
-/// A change of state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Transition {
-    /// Before.
-    pub from: BreakerState,
-    /// After.
-    pub to: BreakerState,
-    /// For how long it opened, where it did.
-    pub open_for: Option<Duration>,
-}
-
-/// Why nothing is admitted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rejected {
-    /// Open until then.
-    Open {
-        /// When the next trial is due.
-        until: Instant,
-    },
-    /// A trial is under way.
-    TrialUnderWay,
-}
-
-/// What [`Breaker::admit`] would say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Admission {
-    /// Closed: admitted like everyone.
-    Free,
-    /// Admitted as the one trial.
-    Trial,
-    /// Not admitted.
-    Rejected(Rejected),
-}
 
 /// The breaker of one backend.
 #[derive(Debug)]
@@ -165,7 +65,8 @@ impl State {
     }
 }
 
-/// The right to one attempt. Dropped without [`Breaker::resolve`] it counts as [`Outcome::Abandoned`]: a trial's place
+/// The right to one attempt. Dropped without [`Breaker::resolve`] it counts as
+/// [`crate::outcome::Outcome::Abandoned`]: a trial's place
 /// is free again, nothing else happens.
 #[derive(Debug)]
 pub struct Permit {

@@ -1,9 +1,11 @@
 //! The pure core of forebay: no I/O, no async, no clock reads. Time and randomness are parameters.
 
+mod absent;
 pub mod backend;
-pub mod balance;
+mod balance;
 pub mod breaker;
 pub mod budget;
+mod candidate;
 mod chain;
 mod clock;
 mod diagnosis;
@@ -18,6 +20,7 @@ pub mod outcome;
 mod panic;
 pub mod plan;
 pub mod poison;
+mod query;
 mod regions;
 pub mod serving;
 pub mod snapshot;
@@ -27,6 +30,8 @@ mod tiers;
 mod validate;
 mod window;
 
+pub use absent::{ABSENT_ENTRIES, ABSENT_MEMORY};
+pub use balance::LOAD_BOUND;
 pub use chain::CHAIN_MAX;
 pub use handle::Attach;
 pub use ids::{BackendName, HeadName, KeyName, ModelName, NameError, RegionName, TenantName};

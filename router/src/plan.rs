@@ -9,16 +9,16 @@ use crate::backend::Slot;
 use crate::balance::Choice;
 use crate::breaker::Permit;
 use crate::budget::RetryTicket;
-use crate::ids::{HeadName, ModelName, RegionName};
 use crate::judge::{Limits, PassedOver, judge};
 use crate::model::{Deployment, Model, Tier};
-use crate::operation::Operation;
 use crate::outcome::{Failure, Retry, Stage};
 use crate::panic::Survey;
 use crate::snapshot::{Member, Snapshot};
-use crate::spec::{Kind, Secret, Timeouts};
+use crate::spec::Kind;
 use crate::stages::{self, Place};
 
+pub use crate::candidate::{Candidate, Exhausted, ExhaustedReason};
+pub use crate::query::{PlanError, Query};
 pub use crate::stages::{Blocked, Observer};
 
 /// What a client is told to wait at least, and at most where a trial may succeed any moment.
@@ -26,48 +26,6 @@ const WAIT_MIN: Duration = Duration::from_secs(1);
 const WAIT_MAX: Duration = Duration::from_secs(5);
 /// Times that one draw may lose its candidate to another core before it goes on to the next tier.
 const RACES_MAX: usize = 4;
-
-/// What routing needs to know of a request.
-#[derive(Debug, Clone, Copy)]
-pub struct Query<'q> {
-    /// The model's name as the client sent it.
-    pub model: &'q str,
-    /// What is asked for.
-    pub operation: Operation,
-    /// The region that the client asked for.
-    pub region: Option<&'q str>,
-    /// The region of the client's key.
-    pub key_region: Option<&'q RegionName>,
-    /// The only regions that the client's key may use.
-    pub key_regions: Option<&'q [RegionName]>,
-    /// What ties it to a backend, for `prefix_hash` and `session`.
-    pub affinity: Option<u64>,
-    /// It may be sent again after a failure that may have had effects.
-    pub repeatable: bool,
-}
-
-/// Why there is no route at all.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PlanError {
-    /// Nobody knows the model.
-    #[error("unknown model")]
-    UnknownModel,
-    /// The client asked for a region that does not exist.
-    #[error("unknown region")]
-    UnknownRegion {
-        /// Those that exist.
-        known: Vec<RegionName>,
-    },
-    /// Residency, or the client's key, leaves nothing.
-    #[error("no backend in the allowed regions")]
-    RegionUnavailable {
-        /// Those that are left.
-        allowed: Vec<RegionName>,
-    },
-    /// No backend is known to serve the model, or this operation of it.
-    #[error("not served")]
-    NotServed,
-}
 
 /// Works out where a request may go. Nothing is reserved yet.
 ///
@@ -112,55 +70,6 @@ pub struct RoutePlan<A> {
     /// The model of each attempt.
     attempts: SmallVec<[u32; 8]>,
     panicked: bool,
-}
-
-/// A backend to try now. Dropping it gives back its slot and its permit.
-#[derive(Debug)]
-pub struct Candidate<A> {
-    /// The backend.
-    pub member: Member<A>,
-    /// The model that is served: the one asked for, or one of its fallbacks.
-    pub model: Arc<Model>,
-    /// The backend's name for it.
-    pub upstream_model: ModelName,
-    /// The deployment's own credential, else the backend's.
-    pub api_key: Option<Secret>,
-    /// Where the backend stands.
-    pub region: RegionName,
-    /// The head that it was drawn from, unless that is implicit.
-    pub head: Option<HeadName>,
-    /// The deadlines of this attempt: the model's over the backend's over the global ones.
-    pub timeouts: Timeouts,
-    /// The model has to be loaded first: `timeouts.load` takes the place of `timeouts.first_event`.
-    pub first_event_is_load: bool,
-    /// To be held until the response body ends.
-    pub slot: Slot<A>,
-    /// To be resolved by [`crate::backend::Backend::report`].
-    pub permit: Permit,
-}
-
-/// There is no further candidate.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Exhausted {
-    /// Why.
-    pub reason: ExhaustedReason,
-    /// After which time another try may go better.
-    pub retry_after: Option<Duration>,
-}
-
-/// Why there is no further candidate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum ExhaustedReason {
-    /// All were tried, or as many as may be.
-    Tried,
-    /// Those that are well are at their limit, or asked to be left alone.
-    Saturated,
-    /// All are open or offline.
-    Unavailable,
-    /// Retries are spent.
-    BudgetSpent,
-    /// None serves the model just now.
-    NotServed,
 }
 
 /// How a draw from a tier ended.

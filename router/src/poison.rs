@@ -56,6 +56,12 @@ impl Poison {
         poisonous
     }
 
+    /// Nothing is remembered: no request needs a digest.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.held.load(Relaxed) == 0
+    }
+
     /// For how long this request is still refused; `None` = it may be served.
     #[must_use]
     pub fn refuses(&self, digest: u128, now: Instant) -> Option<Duration> {
