@@ -3,8 +3,8 @@
 //! `SO_REUSEPORT` is left alone on purpose: a second process could bind silently, and few connections spread badly.
 
 use std::net::{TcpListener as StdListener, TcpStream};
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 use std::{io, thread};
 

@@ -52,7 +52,7 @@ pub(crate) enum Content {
     /// Complete; `judged` bodies have been looked at.
     Whole(Bytes, Option<adapters::Usage>),
     /// Its start, and the rest to come.
-    Open(Flow),
+    Open(Box<Flow>),
 }
 
 /// The rest of an answer, still on its connection.
@@ -81,12 +81,12 @@ pub(crate) async fn run(call: &Call, aim: &Aim) -> Result<Answer, Failed> {
         Flow { prelude: Vec::new(), scanner: None, body, lease, unframed, boundary: None };
     if is_encoded(&head.headers) {
         call.core.plane.counters.encoded.increment(1);
-        return Ok(Answer { head, content: Content::Open(flow) });
+        return Ok(Answer { head, content: Content::Open(Box::new(flow)) });
     }
     if is_event_stream(&head.headers) {
         flow.scanner = Some(Scanner::new(dialect(call.operation), call.peek.choices()));
         let flow = first_content(call, aim, flow).await?;
-        return Ok(Answer { head, content: Content::Open(flow) });
+        return Ok(Answer { head, content: Content::Open(Box::new(flow)) });
     }
     let content = plain(call, aim, flow).await?;
     Ok(Answer { head, content })
@@ -247,7 +247,7 @@ async fn plain(call: &Call, aim: &Aim, mut flow: Flow) -> Result<Content, Failed
             }
         }
         if held > COMMIT_AT {
-            return Ok(Content::Open(flow));
+            return Ok(Content::Open(Box::new(flow)));
         }
     }
     flow.lease.park();

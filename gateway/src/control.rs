@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{ACCEPT, AUTHORIZATION, CONNECTION, HOST, USER_AGENT};
-use http::{HeaderValue, Request, StatusCode};
-use http_body_util::{BodyExt, Empty};
+use http::header::{ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, USER_AGENT};
+use http::{HeaderValue, Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use router::spec::Secret;
@@ -39,36 +39,51 @@ pub(crate) enum ControlError {
     Request(#[from] http::Error),
 }
 
-/// `GET` of a path on a backend, whole, within `timeout`.
-pub(crate) async fn get(
+/// One request to a backend, its answer whole, within `timeout`: `GET`, or `POST` where there is a JSON body.
+pub(crate) async fn ask(
     link: &Link,
     path: &str,
     api_key: Option<&Secret>,
+    body: Option<String>,
     timeout: Duration,
 ) -> Result<Reply, ControlError> {
-    tokio::time::timeout(timeout, exchange(link, path, api_key))
+    tokio::time::timeout(timeout, exchange(link, path, api_key, body))
         .await
         .unwrap_or(Err(ControlError::Timeout(timeout)))
 }
 
-async fn exchange(
+fn request(
     link: &Link,
     path: &str,
     api_key: Option<&Secret>,
-) -> Result<Reply, ControlError> {
+    body: Option<String>,
+) -> Result<Request<Full<Bytes>>, http::Error> {
     let mut request = Request::builder()
+        .method(if body.is_some() { Method::POST } else { Method::GET })
         .uri(link.path(path))
         .header(HOST, &link.host)
         .header(USER_AGENT, AGENT)
         .header(ACCEPT, "*/*")
         .header(CONNECTION, "close");
+    if body.is_some() {
+        request = request.header(CONTENT_TYPE, "application/json");
+    }
     if let Some(mut value) =
         api_key.and_then(|key| HeaderValue::try_from(format!("Bearer {}", key.expose())).ok())
     {
         value.set_sensitive(true);
         request = request.header(AUTHORIZATION, value);
     }
-    let request = request.body(Empty::<Bytes>::new())?;
+    request.body(Full::new(body.unwrap_or_default().into()))
+}
+
+async fn exchange(
+    link: &Link,
+    path: &str,
+    api_key: Option<&Secret>,
+    body: Option<String>,
+) -> Result<Reply, ControlError> {
+    let request = request(link, path, api_key, body)?;
     let stream = dial::dial(link.target()?, Arc::new(Wire::default())).await?;
     let (mut sender, driver) = http1::handshake(TokioIo::new(stream)).await?;
     let driver = AbortOnDrop(tokio::spawn(async move {

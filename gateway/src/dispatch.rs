@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::response::Parts;
-use router::outcome::{FailureKind, Outcome, Retry};
+use router::outcome::{FailureKind, Outcome};
 use router::plan::{Candidate, Exhausted, ExhaustedReason, RoutePlan};
 use tokio::time::Instant;
 
@@ -13,6 +13,7 @@ use crate::call::Call;
 use crate::error::{ErrorKind, Rejection};
 use crate::failed::Failed;
 use crate::plane::Link;
+use crate::poison;
 use crate::relay::{Bounds, Relay};
 use crate::tenure::Tenure;
 
@@ -52,6 +53,9 @@ type Target = Candidate<Arc<Link>>;
 /// Runs the plan.
 pub(crate) async fn run(call: Arc<Call>, mut plan: RoutePlan<Arc<Link>>) -> Result<Won, Lost> {
     let mut origin = Origin { model: Some(plan.model().name.to_string()), ..Origin::default() };
+    if let Some(rejection) = poison::refused(&call) {
+        return Err(Lost { rejection, origin });
+    }
     let mut last: Option<Failed> = None;
     let mut rng = fastrand::Rng::new();
     loop {
@@ -67,14 +71,16 @@ pub(crate) async fn run(call: Arc<Call>, mut plan: RoutePlan<Arc<Link>>) -> Resu
         origin.region = Some(candidate.region.to_string());
         origin.head = candidate.head.as_ref().map(ToString::to_string);
         origin.model = Some(candidate.model.name.to_string());
+        let link = Arc::clone(&candidate.member.live.attachment);
         let failed = match attempt(&call, candidate, origin.attempts).await {
             Ok((head, body)) => return Ok(Won { origin, head, body }),
             Err(failed) => failed,
         };
-        let again = match failed.failure.retry {
-            Retry::Never => failed.context_length && plan.context_fallback(),
-            Retry::OtherBackend | Retry::SameBackend => true,
-        };
+        if failed.death && poison::killed(&call, &link).await {
+            return Err(Lost { rejection: poison::stop(), origin });
+        }
+        let again = plan.allows_retry(&failed.failure)
+            || (failed.context_length && plan.context_fallback());
         tracing::debug!(
             request_id = call.id.own(),
             backend = origin.backend,
@@ -195,7 +201,7 @@ async fn tried(
                 event_hold: usize::try_from(call.service().event_hold).unwrap_or(usize::MAX),
             };
             let stream = flow.scanner.is_some();
-            let relay = Relay::new(flow, tenure, &bounds, &plane.shutdown, call.core.index);
+            let relay = Relay::new(*flow, tenure, &bounds, &plane.shutdown, call.core.index);
             let relay = Box::new(relay);
             if stream { WonBody::Stream(relay) } else { WonBody::Rest(relay) }
         }

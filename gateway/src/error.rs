@@ -1,5 +1,6 @@
 //! The one table from what went wrong to what the client, the metrics and the log see. Nothing else maps errors.
 
+use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use adapters::error::envelope;
@@ -123,9 +124,13 @@ const fn upstream_row(kind: FailureKind) -> Row {
     Row { status, code, class: SERVER, should_retry, warn: true }
 }
 
-/// One request's end in an error, with what this request adds to its row.
+/// One request's end in an error. Boxed: it travels in many results, and nearly never.
 #[derive(Debug, Clone)]
-pub(crate) struct Rejection {
+pub(crate) struct Rejection(Box<Details>);
+
+/// What one request adds to its row.
+#[derive(Debug, Clone)]
+pub(crate) struct Details {
     pub(crate) kind: ErrorKind,
     pub(crate) message: String,
     pub(crate) param: Option<&'static str>,
@@ -137,9 +142,23 @@ pub(crate) struct Rejection {
     allow: Option<&'static str>,
 }
 
+impl Deref for Rejection {
+    type Target = Details;
+
+    fn deref(&self) -> &Details {
+        &self.0
+    }
+}
+
+impl DerefMut for Rejection {
+    fn deref_mut(&mut self) -> &mut Details {
+        &mut self.0
+    }
+}
+
 impl Rejection {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(Details {
             kind,
             message: message.into(),
             param: None,
@@ -147,7 +166,7 @@ impl Rejection {
             status: None,
             body: None,
             allow: None,
-        }
+        }))
     }
 
     pub(crate) fn upstream(kind: FailureKind, stage: Stage, backend: &str) -> Self {
@@ -167,7 +186,9 @@ impl Rejection {
 
     pub(crate) fn method(allow: &'static str) -> Self {
         let message = format!("this path takes {allow}");
-        Self { allow: Some(allow), ..Self::new(ErrorKind::MethodNotAllowed, message) }
+        let mut rejection = Self::new(ErrorKind::MethodNotAllowed, message);
+        rejection.allow = Some(allow);
+        rejection
     }
 
     pub(crate) fn status(&self) -> StatusCode {

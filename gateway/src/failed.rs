@@ -89,8 +89,7 @@ impl Failed {
             .status()
             .and_then(|status| StatusCode::from_u16(status).ok())
             .unwrap_or(StatusCode::BAD_GATEWAY);
-        let passed =
-            event.error.canonical.then(|| (Bytes::copy_from_slice(&event.data), JSON.clone()));
+        let passed = event.error.canonical.then(|| (Bytes::copy_from_slice(&event.data), JSON));
         Self::judged(aim, verdict, status, &event.error, passed, None)
     }
 

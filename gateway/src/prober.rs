@@ -1,26 +1,30 @@
-//! Health checks and model discovery of every backend, on a runtime and a thread of their own.
+//! Looks after every backend on a runtime and a thread of its own: health, models, load. Decides nothing: what it finds
+//! goes to the router's live backend.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use std::{io, thread};
 
-use adapters::models::{ListError, Listing, ollama_tags, openai_list};
-use adapters::probe::{self, Probe};
 use router::BackendName;
+use router::breaker::BreakerState;
+use router::health::{HealthState, ProbeResult};
 use router::snapshot::Member;
+use router::spec::{ProbeMode, SnapshotSpec};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::control;
 use crate::plane::{Link, Plane};
+use crate::probes::{self, Load};
 
-/// Between two looks at which backends there are.
-const RECONCILE: Duration = Duration::from_millis(200);
+/// Between two looks at which backends there are, and at whether one is in trouble.
+const LOOK: Duration = Duration::from_millis(250);
 /// Until a backend that has given no model list yet is asked again.
-const UNKNOWN_RETRY: Duration = Duration::from_secs(1);
+const UNLISTED_RETRY: Duration = Duration::from_secs(1);
+/// Between two looks at a backend's load, give or take a fifth.
+pub(crate) const LOAD_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Starts the thread that watches all backends.
+/// Starts the thread that looks after all backends.
 ///
 /// # Errors
 /// When its thread or runtime cannot be made.
@@ -35,7 +39,7 @@ pub(crate) fn start(plane: Arc<Plane>) -> io::Result<()> {
 /// Keeps one task per backend; a backend whose connection facts changed gets a new one.
 async fn supervise(plane: Arc<Plane>) {
     let mut watched: HashMap<BackendName, (usize, JoinHandle<()>)> = HashMap::new();
-    let mut ticks = tokio::time::interval(RECONCILE);
+    let mut ticks = tokio::time::interval(LOOK);
     let mut version = None;
     loop {
         ticks.tick().await;
@@ -52,8 +56,8 @@ async fn supervise(plane: Arc<Plane>) {
         });
         for member in world.backends() {
             watched.entry(member.spec.name.clone()).or_insert_with(|| {
-                let task = tokio::spawn(watch(Arc::clone(&plane), member.spec.name.clone()));
-                (id(member), task)
+                let watch = Watch::new(Arc::clone(&plane), member.spec.name.clone());
+                (id(member), tokio::spawn(watch.run()))
             });
         }
     }
@@ -63,57 +67,108 @@ fn id(member: &Member<Arc<Link>>) -> usize {
     Arc::as_ptr(&member.live).addr()
 }
 
-/// Looks after one backend until its task is aborted.
-async fn watch(plane: Arc<Plane>, name: BackendName) {
-    let mut next_list = Instant::now();
-    loop {
-        let world = plane.world.load();
-        let Some(member) = world.backend(name.as_str()).cloned() else { return };
-        let spec = world.spec();
-        if Instant::now() >= next_list && member.spec.models.is_none() {
-            let known = list(&plane, &member, spec.health.timeout).await;
-            let wait = if known { spec.discovery.interval } else { UNKNOWN_RETRY };
-            next_list = Instant::now() + wait;
-        }
-        tokio::time::sleep_until(next_list.max(Instant::now() + UNKNOWN_RETRY)).await;
-    }
+/// One backend's watch, and when each look is due.
+struct Watch {
+    plane: Arc<Plane>,
+    name: BackendName,
+    rng: fastrand::Rng,
+    health: Instant,
+    list: Instant,
+    load: Instant,
+    /// Something was wrong at the last look.
+    troubled: bool,
+    /// What the last look at the load found out about sleep.
+    asleep: bool,
 }
 
-/// Asks a backend for its models; true when it answered.
-async fn list(plane: &Plane, member: &Member<Arc<Link>>, timeout: Duration) -> bool {
-    let Some(question) = probe::discovery(member.spec.kind) else { return true };
-    let link = &member.live.attachment;
-    let key = member.spec.api_key.as_ref();
-    let reply = match control::get(link, question.path(), key, timeout).await {
-        Ok(reply) => reply,
-        Err(error) => {
-            tracing::debug!(backend = %member.spec.name, %error, "no model list");
-            return false;
-        }
-    };
-    match read(question, reply.status.is_success(), &reply.body) {
-        Ok(listing) => {
-            let now = std::time::Instant::now();
-            let found = listing.models.len();
-            if plane.world.set_catalog(&member.spec.name, listing.models.into(), now) {
-                tracing::info!(backend = %member.spec.name, models = found, "models discovered");
+impl Watch {
+    fn new(plane: Arc<Plane>, name: BackendName) -> Self {
+        let now = Instant::now();
+        let rng = fastrand::Rng::new();
+        Self { plane, name, rng, health: now, list: now, load: now, troubled: false, asleep: false }
+    }
+
+    /// Looks when it is time, until its task is aborted.
+    async fn run(mut self) {
+        loop {
+            let world = self.plane.world.load();
+            let Some(member) = world.backend(self.name.as_str()).cloned() else { return };
+            let spec = Arc::clone(world.spec());
+            drop(world);
+            self.hurry(&member);
+            if Instant::now() >= self.list && member.spec.models.is_none() {
+                self.discover(&member, &spec).await;
             }
-            true
-        }
-        Err(error) => {
-            let status = reply.status.as_u16();
-            tracing::warn!(backend = %member.spec.name, status, %error, "no usable model list");
-            false
+            if Instant::now() >= self.load {
+                self.weigh(&member, &spec).await;
+            }
+            if Instant::now() >= self.health && member.spec.probe != ProbeMode::Off {
+                self.check(&member, &spec).await;
+            }
+            let next = self.health.min(self.list).min(self.load);
+            tokio::time::sleep_until(next.min(Instant::now() + LOOK)).await;
         }
     }
-}
 
-fn read(question: Probe, success: bool, body: &[u8]) -> Result<Listing, ListError> {
-    if !success {
-        return Err(ListError::Shape("model list (error status)"));
+    /// A backend that got into trouble since the last look is probed soon, not at the next regular time.
+    fn hurry(&mut self, member: &Member<Arc<Link>>) {
+        let status = member.live.status(Instant::now().into_std());
+        let troubled =
+            status.breaker != BreakerState::Closed || status.state == HealthState::Offline;
+        if troubled && !self.troubled {
+            let soon = Instant::now() + member.live.next_probe(&mut self.rng);
+            self.health = self.health.min(soon);
+        }
+        self.troubled = troubled;
     }
-    match question {
-        Probe::Tags => ollama_tags(body),
-        _ => openai_list(body),
+
+    async fn check(&mut self, member: &Member<Arc<Link>>, spec: &SnapshotSpec) {
+        let mut result = probes::health(member, spec.health.timeout).await;
+        if result == ProbeResult::Passed && self.asleep {
+            result = ProbeResult::Asleep;
+        }
+        let live = &member.live;
+        if let Some(change) = live.record_probe(result, Instant::now().into_std()) {
+            let (from, to) = (change.from.as_str(), change.to.as_str());
+            tracing::info!(backend = %self.name, from, to, ?result, "health");
+            if change.from == HealthState::Offline {
+                self.list = Instant::now();
+            }
+        }
+        self.health = Instant::now() + live.next_probe(&mut self.rng);
+    }
+
+    async fn discover(&mut self, member: &Member<Arc<Link>>, spec: &SnapshotSpec) {
+        let wait = match probes::models(member, spec.health.timeout).await {
+            Ok(models) => {
+                let (now, found) = (Instant::now().into_std(), models.len());
+                if self.plane.world.set_catalog(&self.name, models.into(), now) {
+                    tracing::info!(backend = %self.name, models = found, "models discovered");
+                }
+                spec.discovery.interval
+            }
+            Err(error) => {
+                tracing::debug!(backend = %self.name, %error, "no model list");
+                UNLISTED_RETRY.min(spec.discovery.interval)
+            }
+        };
+        self.list = Instant::now() + wait;
+    }
+
+    async fn weigh(&mut self, member: &Member<Arc<Link>>, spec: &SnapshotSpec) {
+        let wait = match probes::load(member, spec.health.timeout).await {
+            Load::Said { signals, asleep } => {
+                member.live.set_load(signals, Instant::now().into_std());
+                if asleep != self.asleep {
+                    self.asleep = asleep;
+                    self.health = Instant::now();
+                }
+                LOAD_INTERVAL.mul_f64(self.rng.f64().mul_add(0.4, 0.8))
+            }
+            // It may learn to, for instance by an upgrade; not soon.
+            Load::NotOffered => spec.health.interval,
+            Load::Silent => LOAD_INTERVAL,
+        };
+        self.load = Instant::now() + wait;
     }
 }

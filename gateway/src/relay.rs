@@ -291,7 +291,7 @@ impl Relay {
         }
         self.tenure.failed(kind);
         let told = Rejection::upstream(kind, Stage::MidStream, self.tenure.backend());
-        let broken = Rejection::new(ErrorKind::Upstream(FailureKind::Unfinished), told.message);
+        let broken = Rejection::new(ErrorKind::Upstream(FailureKind::Unfinished), &*told.message);
         self.break_off(&broken);
     }
 

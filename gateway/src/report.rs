@@ -7,8 +7,8 @@ use http::StatusCode;
 use router::Operation;
 use tokio::time::Instant;
 
-use crate::dispatch::Origin;
 use crate::connection::Core;
+use crate::dispatch::Origin;
 use crate::request_id::RequestId;
 use crate::request_log::{Line, timestamp};
 

@@ -113,12 +113,9 @@ impl DataPlane {
         let public = serve_public(&plane, &handles, &places, public_listener)?;
         let ops_listening = serve_ops(&plane, ops_listener)?;
         prober::start(Arc::clone(&plane))?;
-        let current = Current {
-            settings: settings.clone(),
-            ops_asked: ops,
-            public,
-            ops: ops_listening,
-        };
+        plane.counters.show_config(true);
+        let current =
+            Current { settings: settings.clone(), ops_asked: ops, public, ops: ops_listening };
         Ok(Self { plane, cores: handles, places, current: Mutex::new(current) })
     }
 
@@ -135,16 +132,12 @@ impl DataPlane {
     ) -> Result<Applied, StartError> {
         let mut current = self.current();
         let tls = acceptor(settings.public.tls.as_ref())?;
-        let moved = |asked: SocketAddr, now: SocketAddr| {
-            (asked != now).then(|| listen(asked)).transpose()
-        };
+        let moved =
+            |asked: SocketAddr, now: SocketAddr| (asked != now).then(|| listen(asked)).transpose();
         let new_public = moved(settings.public.listen, current.settings.public.listen)?;
         let new_ops = moved(ops, current.ops_asked)?;
-        let version = self
-            .plane
-            .world
-            .publish(spec, std::time::Instant::now())
-            .map_err(StartError::Build)?;
+        let version =
+            self.plane.world.publish(spec, std::time::Instant::now()).map_err(StartError::Build)?;
         self.plane.set_tls(tls);
         self.plane.listen.store(Arc::new(settings.public.clone()));
         self.places.resize(settings.public.connections_max);

@@ -1,7 +1,7 @@
 //! Metrics: every name is here, every handle is made once, and no label is a client's string.
 
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{
@@ -21,7 +21,7 @@ const DURATION_BUCKETS: [f64; 14] =
     [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0];
 
 /// Names and help of all metrics; `docs/metrics.md` lists the same.
-pub const METRICS: [(&str, &str); 19] = [
+pub const METRICS: [(&str, &str); 22] = [
     ("forebay_build_info", "Version of the running binary."),
     ("forebay_connections_accepted_total", "Client connections accepted."),
     ("forebay_accept_errors_total", "Failed accepts."),
@@ -40,6 +40,9 @@ pub const METRICS: [(&str, &str); 19] = [
     ("forebay_backend_in_flight", "Running requests of a backend."),
     ("forebay_backend_up", "1 when a backend may get work."),
     ("forebay_buffered_bytes", "Bytes of request bodies held."),
+    ("forebay_config_last_reload_successful", "1 unless the last reload was refused."),
+    ("forebay_config_last_reload_timestamp_seconds", "When the last good reload was."),
+    ("forebay_config_reloads_total", "Reloads by result."),
     ("forebay_snapshot_version", "Version of the snapshot that new requests see."),
 ];
 
@@ -62,6 +65,9 @@ pub struct Counters {
     operations: [PerOperation; Operation::ALL.len() + 1],
     in_buffers: Gauge,
     version: Gauge,
+    reload_successful: Gauge,
+    reload_timestamp: Gauge,
+    reloads: [Counter; 2],
 }
 
 struct PerOperation {
@@ -147,6 +153,12 @@ impl Counters {
             operations: std::array::from_fn(|index| PerOperation::new(&recorder, index)),
             in_buffers: gauge("forebay_buffered_bytes"),
             version: gauge("forebay_snapshot_version"),
+            reload_successful: gauge("forebay_config_last_reload_successful"),
+            reload_timestamp: gauge("forebay_config_last_reload_timestamp_seconds"),
+            reloads: ["refused", "applied"].map(|result| {
+                let labels = [("result", result)];
+                recorder.register_counter(&key("forebay_config_reloads_total", &labels), &META)
+            }),
             handle: recorder.handle(),
             recorder,
         })
@@ -194,6 +206,21 @@ impl Counters {
         }
         if outcome == "client_left" {
             self.client_left.increment(1);
+        }
+    }
+
+    /// Counts a reload; a refused one leaves the old configuration in force.
+    pub fn reloaded(&self, applied: bool) {
+        self.reloads[usize::from(applied)].increment(1);
+        self.show_config(applied);
+    }
+
+    /// Says whether the last configuration that was offered is in force.
+    pub(crate) fn show_config(&self, in_force: bool) {
+        self.reload_successful.set(if in_force { 1.0 } else { 0.0 });
+        if in_force {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            self.reload_timestamp.set(now.as_secs_f64());
         }
     }
 

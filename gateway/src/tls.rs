@@ -1,8 +1,8 @@
 //! TLS on both sides: the public listener's certificate, and the roots that backends are checked against.
 
-use std::io;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
+use std::{fmt, io};
 
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
@@ -36,19 +36,19 @@ pub enum TlsError {
     Config(#[from] rustls::Error),
 }
 
-fn in_file(path: &Path, reason: impl ToString) -> TlsError {
+fn in_file(path: &Path, reason: &dyn fmt::Display) -> TlsError {
     TlsError::File { path: path.display().to_string(), reason: reason.to_string() }
 }
 
 fn read(files: &TlsSettings) -> Result<CertifiedKey, TlsError> {
     let chain = CertificateDer::pem_file_iter(&files.cert)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| in_file(&files.cert, error))?;
+        .map_err(|error| in_file(&files.cert, &error))?;
     if chain.is_empty() {
-        return Err(in_file(&files.cert, "holds no certificate in PEM form"));
+        return Err(in_file(&files.cert, &"holds no certificate in PEM form"));
     }
     let key =
-        PrivateKeyDer::from_pem_file(&files.key).map_err(|error| in_file(&files.key, error))?;
+        PrivateKeyDer::from_pem_file(&files.key).map_err(|error| in_file(&files.key, &error))?;
     Ok(CertifiedKey::from_der(chain, key, &provider())?)
 }
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use config::{Loaded, ProcessEnvironment, Report, Style};
 
-use super::{Check, EXIT_CONFIG, Format, output};
+use super::{Check, ConfigCommand, EXIT_CONFIG, Format, output};
 
 /// Prints every diagnostic; 0 = valid, 1 = warnings under `--strict`, 78 = errors.
 pub(crate) fn run(args: &Check) -> ExitCode {
@@ -40,4 +40,32 @@ pub(crate) fn load(path: &PathBuf) -> Result<Loaded, ExitCode> {
 pub(crate) fn refuse(report: &Report) -> ExitCode {
     output::err(&report.render(Style { color: output::colour() }));
     ExitCode::from(EXIT_CONFIG)
+}
+
+/// `forebay config show | diff`.
+pub(crate) fn config(command: &ConfigCommand) -> ExitCode {
+    let printed = match command {
+        ConfigCommand::Show { config: path, effective } => show(path.as_ref(), *effective),
+        ConfigCommand::Diff { before, after } => load(before)
+            .and_then(|before| Ok((before, load(after)?)))
+            .map(|(before, after)| config::diff(&before, &after)),
+    };
+    match printed {
+        Ok(text) => {
+            output::out(&text);
+            ExitCode::SUCCESS
+        }
+        Err(code) => code,
+    }
+}
+
+fn show(path: Option<&PathBuf>, effective: bool) -> Result<String, ExitCode> {
+    let loaded = match path {
+        Some(path) => load(path)?,
+        None => config::defaults(&ProcessEnvironment),
+    };
+    if !effective && path.is_none() {
+        return Ok(config::DEFAULT_TOML.to_owned());
+    }
+    Ok(config::effective(&loaded))
 }

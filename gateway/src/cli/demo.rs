@@ -100,6 +100,7 @@ pub(crate) fn run() -> ExitCode {
              word another server answers, after it the stream ends in an error event, never as if it \
              were whole"
         ));
+        Ok(None)
     });
     servers.lock().unwrap_or_else(PoisonError::into_inner).clear();
     code
@@ -141,8 +142,7 @@ fn keep(servers: &Mutex<Vec<Scripted>>) {
 
 /// Plays one server until its standard input closes, that is, until the demo ends.
 pub(crate) fn backend(ollama: bool, listen: SocketAddr) -> ExitCode {
-    let profile =
-        if ollama { Profile::ollama(&[MODEL]) } else { Profile::vllm(&[MODEL]) };
+    let profile = if ollama { Profile::ollama(&[MODEL]) } else { Profile::vllm(&[MODEL]) };
     match Upstream::start_on(listen, profile) {
         Ok(upstream) => {
             upstream.script(Script::words(ANSWER.0, ANSWER.1));

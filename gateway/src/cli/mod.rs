@@ -7,6 +7,7 @@ mod healthcheck;
 mod logging;
 mod notify;
 mod output;
+mod reload;
 mod serve;
 mod settings;
 
@@ -35,6 +36,11 @@ enum Command {
     Serve(Serve),
     /// Validate configuration files: every error at once, with its place
     Check(Check),
+    /// Show configurations
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print the JSON Schema of the configuration file
+    Schema,
     /// Ask a running gateway whether it is ready; for containers
     Healthcheck(Healthcheck),
     /// Serve in front of three scripted servers, one of which dies now and then
@@ -70,6 +76,9 @@ pub(crate) struct Serve {
     /// A TOML file or a folder of them; without it, embedded defaults and what is found on this host
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Start from the last good configuration when the file is broken
+    #[arg(long, requires = "config")]
+    last_good: bool,
 }
 
 /// `forebay check`
@@ -94,11 +103,36 @@ pub(crate) enum Format {
     Json,
 }
 
+#[derive(Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Print the effective configuration: defaults filled in, secrets redacted
+    Show {
+        /// A file or a folder
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// With defaults filled in, and where each value came from
+        #[arg(long)]
+        effective: bool,
+    },
+    /// What differs between two configurations
+    Diff {
+        /// The one before
+        before: PathBuf,
+        /// The one after
+        after: PathBuf,
+    },
+}
+
 /// Parses the command line and runs the command.
 pub(crate) fn run() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(args) => serve::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Config(command) => check::config(&command),
+        Command::Schema => {
+            output::out(&config::schema());
+            ExitCode::SUCCESS
+        }
         Command::Healthcheck(args) => healthcheck::run(&args),
         #[cfg(feature = "demo")]
         Command::Demo => demo::run(),

@@ -2,19 +2,24 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use config::{Config, Diagnostic, Loaded, LogFormat, ProcessEnvironment, RestrictionKind};
+use config::{
+    Config, Diagnostic, LastGood, Loaded, LogFormat, ProcessEnvironment, Report, RestrictionKind,
+};
 use gateway::{DataPlane, DrainSettings, Phase, StartError};
 use router::spec::{BackendSpec, Kind, RegionSpec};
 use router::{BackendName, RegionName};
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::logging::{self, LogHandle};
 use super::notify::notify;
+use super::reload::{self, Trigger};
 use super::settings::settings;
-use super::{EXIT_CONFIG, Serve, check, logging, output};
+use super::{EXIT_CONFIG, Serve, check, output};
 
 /// Restrictions that this build enforces. Serving with any other would be a lie, so `serve` refuses.
 const ENFORCED: &[RestrictionKind] = &[];
@@ -31,45 +36,85 @@ const ABORT_LIMIT: Duration = Duration::from_secs(2);
 
 /// Serves until SIGTERM or SIGINT.
 pub(crate) fn run(args: &Serve) -> ExitCode {
-    let mut loaded = match &args.config {
-        None => config::defaults(&ProcessEnvironment),
-        Some(path) => match check::load(path) {
-            Ok(loaded) => loaded,
-            Err(code) => return code,
-        },
+    let mut loaded = match load(args) {
+        Ok(loaded) => loaded,
+        Err(code) => return code,
     };
-    if let Some(code) = refuse_unenforced(&loaded) {
-        return code;
+    if let Some(report) = unenforced(&loaded) {
+        return check::refuse(&report);
     }
-    start_log(&loaded.config);
+    let log = start_log(&loaded.config);
     for warning in &loaded.warnings {
         tracing::warn!(code = warning.code.number(), "{}", warning.message);
     }
-    let found = args.config.is_none().then(|| look_around(&mut loaded.config));
-    serve(&loaded.config, |data_plane| {
-        if let Some(found) = &found {
-            advise(data_plane, &loaded.config, found);
-        }
-    })
+    let Some(path) = args.config.clone() else {
+        let found = look_around(&mut loaded.config);
+        return serve(&loaded.config, |data_plane| {
+            advise(data_plane, &loaded.config, &found);
+            Ok(None)
+        });
+    };
+    let config = loaded.config.clone();
+    serve(&config, |data_plane| reload::start(path, loaded, Arc::clone(data_plane), log).map(Some))
 }
 
-/// Starts the data plane, says where it listens, and stays until a signal. `started` may say more.
-pub(crate) fn serve(config: &Config, started: impl FnOnce(&DataPlane)) -> ExitCode {
+fn load(args: &Serve) -> Result<Loaded, ExitCode> {
+    let Some(path) = &args.config else { return Ok(config::defaults(&ProcessEnvironment)) };
+    let report = match config::load(std::slice::from_ref(path), &ProcessEnvironment) {
+        Ok(loaded) => return Ok(loaded),
+        Err(report) => report,
+    };
+    let refused = check::refuse(&report);
+    if !args.last_good {
+        return Err(refused);
+    }
+    // The broken file cannot say where the store is: it is looked for where the defaults put it.
+    let last_good = last_good(path, &config::defaults(&ProcessEnvironment).config);
+    match last_good.load(&ProcessEnvironment) {
+        Ok(Some(loaded)) => {
+            output::err(&format!("serving the last good one, {}", last_good.path().display()));
+            Ok(loaded)
+        }
+        Ok(None) => {
+            output::err(&format!("there is no {}", last_good.path().display()));
+            Err(refused)
+        }
+        Err(error) => {
+            output::err(&format!("error: {error}"));
+            Err(refused)
+        }
+    }
+}
+
+/// Where the last good configuration is kept: beside the store, whose default is relative to the configuration's folder.
+pub(crate) fn last_good(path: &Path, config: &Config) -> LastGood {
+    let folder = if path.is_dir() { Some(path) } else { path.parent() };
+    let store = &config.store.path;
+    LastGood::beside(&folder.map_or_else(|| store.clone(), |folder| folder.join(store)))
+}
+
+/// Starts the data plane, says where it listens, and stays until a signal. `started` may say more, and gives what a
+/// SIGHUP triggers.
+pub(crate) fn serve(
+    config: &Config,
+    started: impl FnOnce(&Arc<DataPlane>) -> io::Result<Option<Trigger>>,
+) -> ExitCode {
     let settings = settings(config);
     let data_plane = match DataPlane::start(&settings, config.ops.listen, config.snapshot.clone()) {
-        Ok(data_plane) => data_plane,
+        Ok(data_plane) => Arc::new(data_plane),
         Err(error) => return cannot_start(&error),
     };
     output::out(&format!("listening on {}://{}", scheme(config), data_plane.public_addr()));
     output::out(&format!("ops on http://{}", data_plane.ops_addr()));
-    started(&data_plane);
-    notify("READY=1");
-    let ended = wait(&data_plane, settings.drain);
+    let ended = started(&data_plane).and_then(|reload| {
+        notify("READY=1");
+        wait(&data_plane, settings.drain, reload.as_ref())
+    });
     data_plane.plane().log.flush(FLUSH_LIMIT);
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            output::err(&format!("error: signals cannot be waited for: {error}"));
+            output::err(&format!("error: {error}"));
             ExitCode::FAILURE
         }
     }
@@ -79,25 +124,23 @@ const fn scheme(config: &Config) -> &'static str {
     if config.server.tls.is_some() { "https" } else { "http" }
 }
 
-fn refuse_unenforced(loaded: &Loaded) -> Option<ExitCode> {
+/// What a configuration restricts and this build does not enforce; serving with it would be a lie.
+pub(crate) fn unenforced(loaded: &Loaded) -> Option<Report> {
     let diagnostics: Vec<Diagnostic> = config::restrictions(&loaded.config)
         .into_iter()
         .filter(|restriction| !ENFORCED.contains(&restriction.what))
         .map(|restriction| restriction.diagnostic)
         .collect();
-    if diagnostics.is_empty() {
-        return None;
-    }
-    Some(check::refuse(&loaded.report_of(diagnostics)))
+    (!diagnostics.is_empty()).then(|| loaded.report_of(diagnostics))
 }
 
-pub(crate) fn start_log(config: &Config) {
+pub(crate) fn start_log(config: &Config) -> LogHandle {
     let json = match config.log.format {
         LogFormat::Auto => None,
         LogFormat::Text => Some(false),
         LogFormat::Json => Some(true),
     };
-    logging::start(config.log.level.as_str(), json);
+    logging::start(config.log.level.as_str(), json)
 }
 
 /// Adds the two servers that most people have; whichever is down joins when it comes up.
@@ -168,16 +211,19 @@ fn advise(data_plane: &DataPlane, config: &Config, found: &[(&'static str, bool)
     ));
 }
 
-/// Waits for a signal, then lets running answers finish: grace, drain, error events. A second signal ends at once.
-fn wait(data_plane: &DataPlane, drain: DrainSettings) -> io::Result<()> {
+/// Waits for a signal, then lets running answers finish: grace, drain, error events. A second signal ends at once;
+/// SIGHUP reloads.
+fn wait(data_plane: &DataPlane, drain: DrainSettings, reload: Option<&Trigger>) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut next = async || {
+        let mut hangup = signal(SignalKind::hangup())?;
+        let mut next = async || loop {
             tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
+                _ = terminate.recv() => return,
+                _ = interrupt.recv() => return,
+                _ = hangup.recv() => reload.map_or((), Trigger::reload),
             }
         };
         next().await;
