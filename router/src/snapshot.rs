@@ -292,12 +292,15 @@ fn models<A>(
     names: &HashMap<ModelName, u32>,
     ground: &Ground<'_, A>,
 ) -> Vec<Arc<Model>> {
+    // Fallbacks are often discovered, and an Ollama gives `x` as `x:latest`.
+    let number =
+        |name: &ModelName| names.get(name).or_else(|| names.get(&other_spelling(name)?)).copied();
     let fallbacks: Vec<Vec<u32>> = drafts
         .iter()
-        .map(|draft| draft.spec.fallbacks.iter().filter_map(|n| names.get(n).copied()).collect())
+        .map(|draft| draft.spec.fallbacks.iter().filter_map(number).collect())
         .collect();
     let numbered = drafts.into_iter().zip(0..);
-    let models = numbered.map(|(draft, number)| {
+    let models = numbered.map(|(draft, own)| {
         let context_fallback = draft.spec.context_fallback.as_ref();
         let strict = draft.spec.residency == Residency::Strict;
         let home = draft.spec.region.as_ref().or(spec.default_region.as_ref());
@@ -312,10 +315,8 @@ fn models<A>(
             local_only: draft.spec.local_inference,
             policy: draft.spec.policy.clone().unwrap_or_else(|| spec.policy.clone()),
             tiers: ground.tiers(&draft.spec),
-            chain: chain::of(number, &fallbacks),
-            context_fallback: context_fallback
-                .and_then(|name| names.get(name).copied())
-                .filter(|other| *other != number),
+            chain: chain::of(own, &fallbacks),
+            context_fallback: context_fallback.and_then(number).filter(|other| *other != own),
         };
         Arc::new(model(draft, route))
     });
@@ -353,17 +354,22 @@ fn with_latest<A>(
         if !models.get(*number as usize).is_some_and(|model| on_ollama(model)) {
             continue;
         }
-        let other = match name.as_str().strip_suffix(":latest") {
-            Some(stem) => ModelName::try_from(stem),
-            None if name.as_str().contains(':') => continue,
-            None => ModelName::try_from(format!("{name}:latest").as_str()),
-        };
-        added.extend(other.ok().map(|other| (other, *number)));
+        added.extend(other_spelling(name).map(|other| (other, *number)));
     }
     for (name, number) in added {
         names.entry(name).or_insert(number);
     }
     names
+}
+
+/// Ollama's other spelling of a name: with the tag `latest`, or without it.
+fn other_spelling(name: &ModelName) -> Option<ModelName> {
+    let other = match name.as_str().strip_suffix(":latest") {
+        Some(stem) => ModelName::try_from(stem),
+        None if name.as_str().contains(':') => return None,
+        None => ModelName::try_from(format!("{name}:latest").as_str()),
+    };
+    other.ok()
 }
 
 #[cfg(test)]
