@@ -9,6 +9,7 @@
 )]
 
 pub mod client;
+pub mod process;
 pub mod streams;
 
 use std::io::{BufRead, BufReader, Read};
