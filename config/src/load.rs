@@ -57,7 +57,12 @@ impl Loaded {
     /// Diagnostics about this configuration, ready to be rendered.
     #[must_use]
     pub fn report_of(&self, diagnostics: Vec<Diagnostic>) -> Report {
-        Report { diagnostics, sources: self.sources.clone(), files: self.files.clone() }
+        Report {
+            diagnostics,
+            sources: self.sources.clone(),
+            files: self.files.clone(),
+            store: self.config.store.path.clone(),
+        }
     }
 }
 
@@ -70,6 +75,8 @@ pub struct Report {
     pub sources: Vec<SourceText>,
     /// Every file that was looked at: a change of any may mend it.
     pub files: Vec<PathBuf>,
+    /// `store.path`, as far as the files could be read: the last good configuration is beside it.
+    pub store: PathBuf,
 }
 
 /// Loads files, or folders of `*.toml`, as one configuration.
@@ -279,6 +286,7 @@ impl<'a> Loader<'a> {
         self.out.truncate(DIAGNOSTICS_MAX);
         self.files.sort();
         self.files.dedup();
+        let store = tree.table("store").and_then(|store| store.read("path")).unwrap_or_default();
         let refused = self.out.iter().any(|d| d.severity == Severity::Error);
         match config {
             Some(config) if !refused => Ok(Loaded {
@@ -288,7 +296,12 @@ impl<'a> Loader<'a> {
                 files: self.files,
                 tree,
             }),
-            _ => Err(Report { diagnostics: self.out, sources: self.sources, files: self.files }),
+            _ => Err(Report {
+                diagnostics: self.out,
+                sources: self.sources,
+                files: self.files,
+                store,
+            }),
         }
     }
 

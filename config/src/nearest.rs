@@ -32,7 +32,9 @@ pub(crate) fn nearest<'a>(
     if name.len() > LONGEST {
         return None;
     }
-    let allowed = name.chars().count().div_ceil(3).max(1);
+    // A name of one letter is near to anything.
+    let length = name.chars().count();
+    let allowed = if length < 2 { 0 } else { length.div_ceil(3) };
     candidates
         .into_iter()
         // Names that differ in length by more than the bound cannot be within it.
@@ -53,6 +55,7 @@ mod tests {
         assert_eq!(nearest("max_in_fligth", ["max_in_flight", "weight"]), Some("max_in_flight"));
         assert_eq!(nearest("banana", ["listen", "limits"]), None);
         assert_eq!(nearest("", ["listen"]), None);
+        assert_eq!(nearest("a", ["ca"]), None);
         assert_eq!(nearest("Kind", ["kind"]), Some("kind"));
     }
 }

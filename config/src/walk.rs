@@ -101,6 +101,9 @@ impl Walk<'_> {
         let diagnostic = if let Some(found) = found {
             if let Some(key) = keys.iter().find(|key| key.name == found) {
                 self.hide_if_secret(key, value);
+                if key.ty.keys().is_none() && matches!(value.get_ref(), DeValue::Table(_)) {
+                    self.hide_all(value);
+                }
             }
             diagnostic.label(format!("did you mean `{found}`?"))
         } else {

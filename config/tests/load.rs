@@ -225,6 +225,24 @@ fn a_byte_order_mark_and_windows_line_ends_are_no_mistake() {
 }
 
 #[test]
+fn a_broken_file_still_tells_where_the_store_is() {
+    for broken in ["[server]\nliten = 1\n", "[server]\nlisten = \n"] {
+        let report = refuse(&format!("[store]\npath = 'x.db'\n{broken}"));
+        assert_eq!(report.store, Path::new("/etc/forebay/x.db"));
+    }
+    assert_eq!(refuse("x = 1").store, Path::new("data/forebay.db"));
+}
+
+#[test]
+fn a_model_for_local_backends_alone_wants_one() {
+    let text = "[[backend]]\nname = 'a'\nkind = 'vllm'\nurl = 'http://a'\n";
+    let model = "[[model]]\nname = 'm'\nlocal_inference = true\n";
+    let warned = |loaded: &Loaded| loaded.warnings.iter().any(|one| one.code == Code::NoWay);
+    assert!(warned(&accept(&format!("{text}{model}"))));
+    assert!(!warned(&accept(&format!("{text}local = true\n{model}"))));
+}
+
+#[test]
 fn moments_are_unix_seconds() {
     for (text, seconds) in [
         ("2035-01-01T00:00:00Z", 2_051_222_400),

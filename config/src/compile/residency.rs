@@ -27,6 +27,7 @@ impl Compiler<'_> {
             let Some(spec) = table.text("name").and_then(|name| models.get(name)) else { continue };
             self.heads_inside(table, spec, &config.snapshot, &heads);
             if spec.local_inference {
+                self.somewhere_local(table, &config.snapshot);
                 let what = "`local_inference = true`";
                 config.restrictions.push(super::auth::restriction(
                     RestrictionKind::LocalInference,
@@ -38,6 +39,18 @@ impl Compiler<'_> {
                 self.strict(table, spec, config);
             }
         }
+    }
+
+    fn somewhere_local(&mut self, table: &Table, snapshot: &SnapshotSpec) {
+        if snapshot.backends.is_empty() || snapshot.backends.iter().any(|backend| backend.local) {
+            return;
+        }
+        let place = table.place_of("local_inference");
+        let message = "no backend is marked as local";
+        self.out.push(
+            Diagnostic::warning(Code::NoWay, place, message)
+                .help("write `local = true` in the [[backend]]s that are"),
+        );
     }
 
     fn strict(&mut self, table: &Table, spec: &ModelSpec, config: &mut Config) {
