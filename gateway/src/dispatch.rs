@@ -12,6 +12,7 @@ use crate::attempt::{self, Aim, Answer, Content};
 use crate::call::Call;
 use crate::error::{ErrorKind, Rejection};
 use crate::failed::Failed;
+use crate::orphan;
 use crate::plane::Link;
 use crate::poison;
 use crate::relay::{Bounds, Relay};
@@ -149,11 +150,14 @@ async fn attempt(
     candidate: Target,
     number: u32,
 ) -> Result<(Parts, WonBody), Failed> {
-    // A load that one client began must not die with it, or the model would never come up.
     if candidate.first_event_is_load {
         let (call, backend) = (Arc::clone(call), candidate.member.spec.name.to_string());
-        let task = tokio::spawn(async move { tried(&call, candidate, number).await });
-        return task.await.unwrap_or_else(|_| {
+        let (live, model) = (Arc::clone(&candidate.member.live), candidate.upstream_model.clone());
+        let loaded =
+            move || live.is_loaded(model.as_str(), None, Instant::now().into_std()) == Some(true);
+        let load = candidate.timeouts.load;
+        let attempt = async move { tried(&call, candidate, number).await };
+        return orphan::run(attempt, loaded, load).await.unwrap_or_else(|| {
             tracing::error!(backend, "an attempt met a defect");
             Err(Failed::defect())
         });

@@ -5,6 +5,7 @@
 mod support;
 
 use std::net::TcpListener;
+use std::sync::{Arc, Mutex};
 
 use loadtest::text::word;
 use loadtest::{At, How, Profile, Script, Upstream};
@@ -143,20 +144,33 @@ fn trap_19_nothing_is_tried_for_nobody() {
 
 #[test]
 fn trap_19_while_connecting() {
-    // Accepts and never says a word, so that the TLS handshake hangs.
+    // Accepts and never says a word, so that the TLS handshake hangs; probes meet it too.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("https://{}", listener.local_addr().unwrap());
     let table = backend_at("first", "openai", &url) + "models = [\"tiny\"]\nprobe = \"off\"\n";
-    let gateway = Gateway::start(&format!("{table}[timeouts]\nconnect = \"60s\"\n{LENIENT}"));
+    let gateway = Gateway::start(&format!(
+        "{table}[timeouts]\nconnect = \"60s\"\n[health]\ntimeout = \"500ms\"\n{LENIENT}"
+    ));
     gateway.wait_for_model("tiny");
+    let sockets = Arc::new(Mutex::new(Vec::new()));
+    let accepted = Arc::clone(&sockets);
+    std::thread::spawn(move || {
+        for socket in listener.incoming() {
+            accepted.lock().unwrap().push(socket.unwrap());
+        }
+    });
+    let in_flight = || gateway.metric("forebay_backend_in_flight{backend=\"first\"}");
     let exchange = open(&gateway, STREAM);
-    let (mut socket, _) = listener.accept().unwrap();
+    wait_until("the attempt", || in_flight() == 1.0);
     exchange.leave();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    // The greeting, then the end: no time-out.
-    std::io::copy(&mut socket, &mut std::io::sink()).unwrap();
     wait_until("the log line", || chat_lines(&gateway).len() == 1);
     assert_eq!(chat_lines(&gateway)[0]["outcome"], "client_left");
+    assert_eq!(in_flight(), 0.0);
+    for socket in std::mem::take(&mut *sockets.lock().unwrap()) {
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        // The greeting, then the end: no time-out.
+        std::io::copy(&mut &socket, &mut std::io::sink()).unwrap();
+    }
 }
 
 #[test]
