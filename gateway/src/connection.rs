@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
+use hyper::service::{Service, service_fn};
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::AsyncReadExt;
@@ -24,6 +24,7 @@ use crate::plane::Plane;
 use crate::service;
 use crate::settings::ListenSettings;
 use crate::shutdown::Phase;
+use crate::stall::{StreamBody, Streams};
 
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// What one HTTP/2 stream may send ahead of us, bytes.
@@ -143,15 +144,11 @@ trait Driver: Future<Output = hyper::Result<()>> {
 }
 
 macro_rules! driver {
-    ($type:ty $(, $bound:tt)*) => {
-        impl<I, S> Driver for $type
+    ($connection:ty, $body:ty) => {
+        impl<I, S> Driver for $connection
         where
             I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
-            S: hyper::service::Service<
-                    Request<Incoming>,
-                    Response = Response<ClientBody>,
-                    Error = Infallible,
-                >,
+            S: Service<Request<Incoming>, Response = Response<$body>, Error = Infallible>,
             S::Future: Send + 'static,
         {
             fn close(self: Pin<&mut Self>) {
@@ -160,8 +157,8 @@ macro_rules! driver {
         }
     };
 }
-driver!(http1::Connection<I, S>);
-driver!(http2::Connection<I, S, TokioExecutor>);
+driver!(http1::Connection<I, S>, ClientBody);
+driver!(http2::Connection<I, S, TokioExecutor>, StreamBody);
 
 async fn speak<S: Stream>(
     core: &Arc<Core>,
@@ -172,46 +169,71 @@ async fn speak<S: Stream>(
 ) -> io::Result<()> {
     let activity = Activity::new();
     let stream = TokioIo::new(Watched::new(stream, prefix, Arc::clone(&activity)));
-    let service = service_fn({
-        let (core, activity) = (Arc::clone(core), Arc::clone(&activity));
-        move |request: Request<Incoming>| {
-            let (core, activity) = (Arc::clone(&core), activity.request());
-            async move { Ok::<_, Infallible>(service::handle(core, activity, request).await) }
-        }
-    });
     if http2 {
-        activity.preface_done();
-        let connection = http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .initial_stream_window_size(H2_STREAM_WINDOW)
-            .initial_connection_window_size(H2_CONNECTION_WINDOW)
-            .max_concurrent_streams(settings.h2_streams_max)
-            .max_header_list_size(u32::try_from(settings.head_max).unwrap_or(u32::MAX))
-            .max_send_buf_size(H2_SEND_BUFFER)
-            .max_pending_accept_reset_streams(H2_PENDING_RESETS)
-            .max_local_error_reset_streams(H2_LOCAL_RESETS)
-            .keep_alive_interval(H2_PING_INTERVAL)
-            .keep_alive_timeout(H2_PING_TIMEOUT)
-            .serve_connection(stream, service);
-        watch(core, settings, &activity, connection, true).await
+        speak_http2(core, settings, &activity, stream).await
     } else {
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            // The watchdog holds heads to their deadline; hyper's own would end idle connections too.
-            .header_read_timeout(None)
-            .max_buf_size(settings.head_max)
-            .max_headers(settings.headers_max)
-            .serve_connection(stream, service);
-        watch(core, settings, &activity, connection, false).await
+        speak_http1(core, settings, &activity, stream).await
     }
 }
 
+async fn speak_http1<S: Stream>(
+    core: &Arc<Core>,
+    settings: &ListenSettings,
+    activity: &Arc<Activity>,
+    stream: TokioIo<Watched<S>>,
+) -> io::Result<()> {
+    let service = service_fn(|request: Request<Incoming>| {
+        let (core, active) = (Arc::clone(core), activity.request());
+        async move { Ok::<_, Infallible>(service::handle(core, active, request).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        // The watchdog holds heads to their deadline; hyper's own would end idle connections too.
+        .header_read_timeout(None)
+        .max_buf_size(settings.head_max)
+        .max_headers(settings.headers_max)
+        .serve_connection(stream, service);
+    watch(core, settings, activity, connection, None).await
+}
+
+async fn speak_http2<S: Stream>(
+    core: &Arc<Core>,
+    settings: &ListenSettings,
+    activity: &Arc<Activity>,
+    stream: TokioIo<Watched<S>>,
+) -> io::Result<()> {
+    activity.preface_done();
+    let streams = Arc::new(Streams::default());
+    let service = service_fn(|request: Request<Incoming>| {
+        let (core, active) = (Arc::clone(core), activity.request());
+        let (streams, activity) = (Arc::clone(&streams), Arc::clone(activity));
+        async move {
+            let answer = service::handle(core, active, request).await;
+            Ok::<_, Infallible>(answer.map(|body| streams.open(body, &activity)))
+        }
+    });
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(H2_STREAM_WINDOW)
+        .initial_connection_window_size(H2_CONNECTION_WINDOW)
+        .max_concurrent_streams(settings.h2_streams_max)
+        .max_header_list_size(u32::try_from(settings.head_max).unwrap_or(u32::MAX))
+        .max_send_buf_size(H2_SEND_BUFFER)
+        .max_pending_accept_reset_streams(H2_PENDING_RESETS)
+        .max_local_error_reset_streams(H2_LOCAL_RESETS)
+        .keep_alive_interval(H2_PING_INTERVAL)
+        .keep_alive_timeout(H2_PING_TIMEOUT)
+        .serve_connection(stream, service);
+    watch(core, settings, activity, connection, Some(&streams)).await
+}
+
+/// Drives a connection and holds it to its deadlines; `streams` are those of HTTP/2.
 async fn watch(
     core: &Core,
     settings: &ListenSettings,
     activity: &Arc<Activity>,
     connection: impl Driver,
-    http2: bool,
+    streams: Option<&Streams>,
 ) -> io::Result<()> {
     let spans = Spans {
         head: settings.header_timeout,
@@ -232,7 +254,12 @@ async fn watch(
         tokio::select! {
             result = &mut connection => return result.map_err(io::Error::other),
             () = changed => {}
-            () = &mut alarm => match activity.check(&spans, http2) {
+            () = &mut alarm => {
+                let stalled = streams.map_or(0, |streams| {
+                    streams.cut_stalled(activity, spans.write)
+                });
+                (0..stalled).for_each(|_| core.plane.counters.expired(Expired::Write));
+                match activity.check(&spans, streams.is_some()) {
                 Ok(next) => alarm.as_mut().reset(next),
                 Err(Expired::Idle) if !closing => {
                     closing = true;
@@ -243,7 +270,7 @@ async fn watch(
                     core.plane.counters.expired(expired);
                     return Ok(());
                 }
-            },
+            }},
         }
     }
 }

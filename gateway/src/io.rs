@@ -66,7 +66,8 @@ impl Activity {
         })
     }
 
-    fn now_ms(&self) -> u64 {
+    /// Milliseconds since the connection began.
+    pub(crate) fn now_ms(&self) -> u64 {
         u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 

@@ -22,7 +22,12 @@ use super::settings::settings;
 use super::{EXIT_CONFIG, Serve, check, output};
 
 /// Restrictions that this build enforces. Serving with any other would be a lie, so `serve` refuses.
-const ENFORCED: &[RestrictionKind] = &[];
+const ENFORCED: &[RestrictionKind] = &[
+    RestrictionKind::StrictResidency,
+    RestrictionKind::LocalInference,
+    // Nothing is cached yet, so no copy can be outside.
+    RestrictionKind::ModelCacheRegion,
+];
 
 /// What is looked for on this host when there is no configuration file.
 const LOCAL: [(&str, Kind, u16); 2] =
