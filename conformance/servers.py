@@ -207,7 +207,7 @@ class Ollama(Server):
 class Vllm(Server):
     name, kind, variable = "vllm", "vllm", "VLLM"
     calls_tools = True
-    start_deadline = 360.0
+    start_deadline = 600.0
     costly = True
 
     def __init__(self, model="chain", slots=None, **_):

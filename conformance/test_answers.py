@@ -167,7 +167,9 @@ def test_client_leaves_during_the_load(lend, front, kind):
     if kind.name != "ollama":
         pytest.skip("no such moment: the model is loaded before the server listens")
     server = lend("slow")
-    leaver = begin_plain(front(server).url)
+    gateway = front(server)
+    server.await_line("/api/ps")  # by which the gateway learns that nothing is loaded
+    leaver = begin_plain(gateway.url)
     poll("the load has begun", server.worker, pause=0.001)
     leaver.close()
     poll("the model is loaded", lambda: get(server.url, "/api/ps").json["models"], deadline=20.0)

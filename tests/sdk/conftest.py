@@ -26,7 +26,7 @@ def vllm(actors):
 
 
 @pytest.fixture
-def ollama(actors):
+def limited(actors):
     return actors[2]
 
 

@@ -1,7 +1,7 @@
 // Errors, retries, streams that break, clients that leave.
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { OpenAI, chat, connect, consume, poll, received, recitation, stats } from './stage.mjs';
+import { LIMITED, OpenAI, VLLM, chat, connect, consume, poll, received, recitation, stats } from './stage.mjs';
 
 const client = connect();
 
@@ -13,12 +13,12 @@ const CONTEXT = {
   message: "This model's maximum context length is 2048 tokens.",
   type: 'BadRequestError', param: 'input_tokens', code: 400,
 };
-const LIMITED = failing(429, { message: 'slow down', type: 'x', param: null, code: 'y' }, { 'retry-after': '1' });
+const LIMIT = { message: 'slow down', type: 'rate_limit_error', param: null, code: 'slow' };
 
 const STATUSES = [
   ['400 passes through', failing(400, CONTEXT), OpenAI.BadRequestError, 400, null],
   ['401 of the upstream is a 502', failing(401, 'Unauthorized'), OpenAI.InternalServerError, 502, 'upstream_unauthorized'],
-  ['429 stays', LIMITED, OpenAI.RateLimitError, 429, null],
+  ['429 stays', failing(429, LIMIT), OpenAI.RateLimitError, 429, null],
   ['503 stays', failing(503, { message: 'busy', type: 'x', param: null, code: 503 }), OpenAI.InternalServerError, 503, null],
   ['a lost connection is a 502', { fault: { at: 'request', how: 'reset' } }, OpenAI.InternalServerError, 502, 'upstream_connection_lost'],
   ['silence is a 504', { fault: { at: 'request', how: 'hang' } }, OpenAI.InternalServerError, 504, 'upstream_timeout'],
@@ -49,15 +49,15 @@ test('unknown model', async () => {
   await assert.rejects(chat(client, {}, { model: 'nope' }), { status: 404, code: 'model_not_found' });
 });
 
-for (const [name, fake, count] of [
-  ['429: the client tries three times', LIMITED, 3],
+for (const [name, fake, count, model = 'tiny', upstream = VLLM] of [
+  ['429: the client tries three times', failing(429, LIMIT, { 'retry-after': '1' }), 3, 'limited', LIMITED],
   ['502: failover has been tried, the client tries once', { fault: { at: 'request', how: 'reset' } }, 1],
   ['400: the client tries once', failing(400, CONTEXT), 1],
 ]) {
   test(`retries, ${name}`, async () => {
     const marker = `user-${crypto.randomUUID()}`;
-    await assert.rejects(chat(connect({ maxRetries: 2 }), fake, { user: marker }), OpenAI.APIError);
-    assert.equal((await received(marker)).length, count);
+    await assert.rejects(chat(connect({ maxRetries: 2 }), fake, { model, user: marker }), OpenAI.APIError);
+    assert.equal((await received(marker, upstream)).length, count);
   });
 }
 

@@ -7,6 +7,7 @@ const { OpenAI } = createRequire(`${process.env.SDK_NODE_HOME}/`)('openai');
 export { OpenAI };
 export const BASE = `${process.env.FOREBAY_URL}/v1`;
 export const VLLM = process.env.VLLM_URL;
+export const LIMITED = process.env.LIMITED_URL;
 export const HELLO = [{ role: 'user', content: 'Hello' }];
 
 /** A client without retries of its own, unless options say otherwise. */
@@ -47,9 +48,9 @@ export async function stats() {
   return (await fetch(`${VLLM}/control/stats`)).json();
 }
 
-/** Inference requests at the vLLM-like upstream whose body holds the marker. */
-export async function received(marker) {
-  const all = await (await fetch(`${VLLM}/control/requests`)).json();
+/** Inference requests at an upstream whose body holds the marker. */
+export async function received(marker, upstream = VLLM) {
+  const all = await (await fetch(`${upstream}/control/requests`)).json();
   return all.filter((request) => request.body.includes(marker));
 }
 
