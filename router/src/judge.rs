@@ -25,6 +25,12 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
+    /// No limits: what `explain` looks at backends with where there is no plan.
+    pub(crate) const fn none(operation: Operation) -> Self {
+        let regions = RegionSet::ALL;
+        Self { operation, regions, sealed: false, local_only: false, asked: None }
+    }
+
     /// Where attempts for one model of the chain may go.
     pub(crate) const fn regions_of(&self, model: &Model) -> RegionSet {
         self.regions.and(model.route.allowed)

@@ -9,6 +9,9 @@ mod candidate;
 mod chain;
 mod clock;
 mod diagnosis;
+pub mod explain;
+#[cfg(test)]
+mod fixture;
 mod handle;
 pub mod health;
 pub mod ids;
@@ -19,6 +22,7 @@ pub mod operation;
 pub mod outcome;
 mod panic;
 pub mod plan;
+pub mod planes;
 pub mod poison;
 mod query;
 mod regions;

@@ -88,6 +88,10 @@ impl<A> RoutePlan<A> {
         &self.asked
     }
 
+    pub(crate) const fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
     /// Attempts so far.
     #[must_use]
     pub fn attempts(&self) -> u32 {
@@ -267,12 +271,21 @@ impl<A> RoutePlan<A> {
         {
             return Ok(candidate);
         }
+        Err(self.exhausted(&survey, now))
+    }
+
+    /// What there would be to say if no candidate were left now.
+    pub(crate) fn outlook(&self, now: Instant) -> Exhausted {
+        self.exhausted(&self.survey(now), now)
+    }
+
+    fn exhausted(&self, survey: &Survey, now: Instant) -> Exhausted {
         let reason = if self.attempts() > 0 { ExhaustedReason::Tried } else { survey.reason() };
         let wait = survey.wait(now).map(|wait| {
             let most = self.snapshot.service().retry_after_max;
             wait.clamp(WAIT_MIN, most.max(WAIT_MIN))
         });
-        Err(Exhausted { reason, retry_after: wait })
+        Exhausted { reason, retry_after: wait }
     }
 
     fn survey(&self, now: Instant) -> Survey {
