@@ -1,6 +1,5 @@
 //! Which headers cross the gateway, in either direction: traps 59 to 64.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
 #[expect(dead_code, reason = "each test file uses its part of the harness")]
 mod support;
 

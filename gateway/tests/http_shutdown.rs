@@ -1,13 +1,17 @@
 //! Stopping in order: trap 70.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
 #[expect(dead_code, reason = "each test file uses its part of the harness")]
 mod support;
 
 use std::net::TcpStream;
 
+use bytes::Bytes;
+use http::Request;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use loadtest::Script;
-use support::client::{Client, request};
+use support::client::{Client, chat_body, request};
 use support::{tiny, wait_until};
 
 fn drain(grace: &str, timeout: &str) -> String {
@@ -53,6 +57,30 @@ fn trap_70_at_the_end_of_the_drain_streams_get_an_error_event() {
     assert_eq!(reply.error_event().unwrap()["code"], "shutting_down");
     let reply = waiting.reply();
     assert_eq!((reply.status, &*reply.error_code()), (503, "shutting_down"));
+    assert!(gateway.wait_exit().success());
+}
+
+#[test]
+fn trap_70_streams_of_http2_finish_too() {
+    let (upstream, mut gateway) = tiny(&drain("0ms", "20s"));
+    upstream.script(Script::words(100, 5));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let socket = tokio::net::TcpStream::connect(gateway.public).await.unwrap();
+        let (mut sender, connection) =
+            http2::handshake(TokioExecutor::new(), TokioIo::new(socket)).await.unwrap();
+        tokio::spawn(connection);
+        let body = chat_body("tiny", ",\"stream\":true");
+        let request = Request::post("http://gateway/v1/chat/completions");
+        let request = request.body(Full::new(Bytes::from(body))).unwrap();
+        let response = sender.send_request(request).await.unwrap();
+        gateway.signal("TERM");
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        assert!(body.ends_with(b"data: [DONE]\n\n"), "{body:?}");
+        while !sender.is_closed() {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    });
     assert!(gateway.wait_exit().success());
 }
 

@@ -4,12 +4,16 @@
 #[expect(dead_code, reason = "each test file uses its part of the harness")]
 mod support;
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::io::{Read, Write};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode};
+use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -22,7 +26,11 @@ const CHAT: &str = "/v1/chat/completions";
 type Sender = SendRequest<Full<Bytes>>;
 
 /// Runs a client of HTTP/2 on a connection of its own.
-fn client<F: Future>(gateway: &Gateway, run: impl FnOnce(Sender) -> F) -> F::Output {
+fn client<B, F>(gateway: &Gateway, run: impl FnOnce(SendRequest<B>) -> F) -> F::Output
+where
+    B: Body<Data = Bytes, Error = Infallible> + Send + Unpin + 'static,
+    F: Future,
+{
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let socket = tokio::net::TcpStream::connect(gateway.public).await.unwrap();
@@ -75,6 +83,9 @@ fn requests_and_errors() {
         let large = format!("{{\"x\":\"{}\"}}", "x".repeat(1 << 20));
         for (method, path, body, expected) in [
             (Method::POST, CHAT, "{", 400),
+            // Together more than the connection's window: what is refused is given back.
+            (Method::POST, CHAT, &*large, 413),
+            (Method::POST, CHAT, &*large, 413),
             (Method::POST, CHAT, &*large, 413),
             (Method::GET, CHAT, "", 405),
             (Method::GET, "/nothing", "", 404),
@@ -310,6 +321,36 @@ fn nothing_of_http2_breaks_out_into_an_upstream_head() {
     ] {
         assert!(inference_after(&upstream, &gateway, &fields, &body) <= 1, "{fields:?}");
     }
+}
+
+/// A body of which nothing comes.
+struct Never;
+
+impl Body for Never {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Pending
+    }
+}
+
+#[test]
+fn a_body_that_never_ends_is_ended_and_the_connection_goes_on() {
+    let (upstream, gateway) = tiny("[server.limits]\nbody_timeout = \"300ms\"\n");
+    client(&gateway, async |mut sender| {
+        for _ in 0..2 {
+            let request = Request::post(format!("http://gateway{CHAT}")).body(Never).unwrap();
+            let response = sender.send_request(request).await.unwrap();
+            assert_eq!(response.status(), 408);
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            assert!(body.starts_with(b"{\"error\":"), "{body:?}");
+        }
+    });
+    assert_eq!(upstream.stats().inference_requests, 0);
 }
 
 #[test]

@@ -5,7 +5,7 @@ pub(crate) type Case = (&'static str, Expect, String);
 
 /// All of them.
 pub(crate) fn all() -> Vec<Case> {
-    [lengths(), chunks(), lines(), unread_bodies()].concat()
+    [lengths(), odd_lengths(), rare_lengths(), chunks(), lines(), unread_bodies()].concat()
 }
 
 /// What may come of a case.
@@ -61,9 +61,9 @@ fn lengths() -> Vec<Case> {
     let all = whole.len() + smuggled().len();
     let te = "transfer-encoding: chunked\r\n";
     let cl = format!("content-length: {all}\r\n");
-    let tail = whole.clone() + &smuggled();
+    let tail = whole + &smuggled();
     let short = format!("content-length: {}\r\n", BODY.len());
-    let mut cases = vec![
+    vec![
         ("CL.TE", Either, chat(&format!("{cl}{te}"), &tail)),
         ("TE.CL", Either, chat(&format!("{te}{cl}"), &tail)),
         ("CL.TE short", Either, chat(&format!("content-length: 4\r\n{te}"), &tail)),
@@ -82,7 +82,14 @@ fn lengths() -> Vec<Case> {
             chat(&format!("content-length: {0}, {0}\r\n", BODY.len()), BODY),
         ),
         ("HTTP/1.0 chunked", Refused, chunked("", &tail).replacen("HTTP/1.1", "HTTP/1.0", 1)),
-    ];
+    ]
+}
+
+/// Lengths, codings and lines that are none.
+fn odd_lengths() -> Vec<Case> {
+    let mut cases = Vec::new();
+    let tail = chunk(BODY) + "0\r\n\r\n" + &smuggled();
+    let short = format!("content-length: {}\r\n", BODY.len());
     for value in [
         "+N",
         "-N",
@@ -121,6 +128,15 @@ fn lengths() -> Vec<Case> {
         ));
         cases.push(("odd coding alone", Refused, chat(&line, &tail)));
     }
+    cases
+}
+
+/// Codings, names and line ends that few write.
+fn rare_lengths() -> Vec<Case> {
+    let mut cases = Vec::new();
+    let whole = chunk(BODY) + "0\r\n\r\n";
+    let tail = whole.clone() + &smuggled();
+    let short = format!("content-length: {}\r\n", BODY.len());
     for value in ["gzip, chunked", "CHUNKED", "\tchunked", "chunked\t "] {
         cases.push((
             "rare coding",
@@ -275,7 +291,7 @@ fn lines() -> Vec<Case> {
     cases
 }
 
-/// Bodies that nobody reads: what is in them is still no request.
+/// CL.0 and TE.0: bodies that nobody reads. What is in them is still no request.
 fn unread_bodies() -> Vec<Case> {
     let inner = smuggled();
     let length = format!("content-length: {}\r\n", inner.len());

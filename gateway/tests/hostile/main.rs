@@ -1,6 +1,5 @@
 //! Requests made to be read in two ways, heads and bodies that never end, and heads that are too large.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
 mod corpus;
 #[expect(dead_code, reason = "each test file uses its part of the harness")]
 #[path = "../support/mod.rs"]
