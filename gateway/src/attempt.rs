@@ -152,19 +152,19 @@ async fn send(call: &Call, aim: &Aim) -> Result<(Lease, Response<Incoming>), Fai
             Ok(Ok(response)) => return Ok((lease, response)),
             Ok(Err(error)) => error,
         };
+        let written = lease.written() >= length;
         if lease.reused && lease.unanswered() {
             call.core.plane.counters.reused_died.increment(1);
+            // Refused now, it was no stale connection: the backend took the request and died.
             lease = Lease::fresh(&aim.link, core, aim.connect)
                 .await
-                .map_err(|error| Failed::dial(aim, &error))?;
+                .map_err(|error| Failed { death: written, ..Failed::dial(aim, &error) })?;
             continue;
         }
-        let stage = if lease.written() >= length { Stage::AwaitHead } else { Stage::SendBody };
+        let stage = if written { Stage::AwaitHead } else { Stage::SendBody };
         let kind =
             if error.is_parse() { FailureKind::BadResponse } else { FailureKind::ConnectionLost };
-        let death =
-            kind == FailureKind::ConnectionLost && stage == Stage::AwaitHead && lease.unanswered();
-        return Err(Failed { death, ..Failed::upstream(aim, kind, stage) });
+        return Err(Failed::upstream(aim, kind, stage));
     }
 }
 

@@ -1,6 +1,7 @@
 //! One inference request on its way: what every attempt of it shares.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use adapters::Peek;
 use http::HeaderMap;
@@ -24,6 +25,8 @@ pub(crate) struct Call {
     pub(crate) query: Option<String>,
     pub(crate) id: RequestId,
     pub(crate) begun: Instant,
+    /// Backends that died while they had this request.
+    pub(crate) deaths: AtomicU32,
 }
 
 /// The facts of a body without their tie to it.

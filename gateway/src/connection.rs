@@ -240,6 +240,11 @@ async fn watch(
         idle: settings.idle_timeout,
         write: settings.write_timeout,
     };
+    let look = || {
+        let stalled = streams.map_or(0, |streams| streams.cut_stalled(activity, spans.write));
+        (0..stalled).for_each(|_| core.plane.counters.expired(Expired::Write));
+        activity.check(&spans, streams.is_some())
+    };
     let mut connection = pin!(connection);
     let mut closing = false;
     let shutdown = &core.plane.shutdown;
@@ -254,12 +259,7 @@ async fn watch(
         tokio::select! {
             result = &mut connection => return result.map_err(io::Error::other),
             () = changed => {}
-            () = &mut alarm => {
-                let stalled = streams.map_or(0, |streams| {
-                    streams.cut_stalled(activity, spans.write)
-                });
-                (0..stalled).for_each(|_| core.plane.counters.expired(Expired::Write));
-                match activity.check(&spans, streams.is_some()) {
+            () = &mut alarm => match look() {
                 Ok(next) => alarm.as_mut().reset(next),
                 Err(Expired::Idle) if !closing => {
                     closing = true;
@@ -270,7 +270,7 @@ async fn watch(
                     core.plane.counters.expired(expired);
                     return Ok(());
                 }
-            }},
+            },
         }
     }
 }

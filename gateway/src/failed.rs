@@ -22,7 +22,8 @@ pub(crate) struct Failed {
     pub(crate) context_length: bool,
     /// The backend says that it has no such model, which is more than not doing this operation.
     pub(crate) absent: bool,
-    /// The connection was lost after the whole request was written, before any byte of an answer.
+    /// The connection was lost after the whole request was written, before any content of an answer: if the backend takes
+    /// no new connection either, it has died with this request in its hands.
     pub(crate) death: bool,
 }
 
@@ -38,7 +39,9 @@ impl Failed {
         };
         let failure = Failure { origin: Origin::Upstream, stage, kind, retry, retry_after: None };
         let rejection = Rejection::upstream(kind, stage, &aim.backend);
-        Self { failure, rejection, context_length: false, absent: false, death: false }
+        let death = kind == FailureKind::ConnectionLost
+            && matches!(stage, Stage::AwaitHead | Stage::FirstEvent);
+        Self { failure, rejection, context_length: false, absent: false, death }
     }
 
     pub(crate) fn dial(aim: &Aim, error: &DialError) -> Self {

@@ -1,8 +1,10 @@
 //! Requests that kill the backend that takes them: recognised, stopped, and refused for a while.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use router::poison::POISON_DEATHS;
 use tokio::time::Instant;
 
 use crate::call::Call;
@@ -33,7 +35,11 @@ pub(crate) async fn killed(call: &Call, link: &Arc<Link>) -> bool {
     let Ok(target) = link.target() else { return false };
     let again = dial::dial(target, Arc::new(Wire::default()));
     let refused = matches!(tokio::time::timeout(REFUSES_WITHIN, again).await, Ok(Err(_)));
-    refused && call.world.poison().record_death(digest(call), Instant::now().into_std())
+    if !refused || call.deaths.fetch_add(1, Relaxed) + 1 < POISON_DEATHS {
+        return false;
+    }
+    call.world.poison().quarantine(digest(call), Instant::now().into_std());
+    true
 }
 
 /// The end of a request that has just killed once too often.

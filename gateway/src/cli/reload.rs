@@ -48,7 +48,7 @@ pub(crate) fn start(
     let watcher = Watcher::start(running.files.clone(), WatchOptions::default(), move || {
         by_file.reload();
     })?;
-    let last_good = serve::last_good(&path, &running.config);
+    let last_good = LastGood::beside(&running.config.store.path);
     keep(&last_good, &running);
     let reloader = Reloader { path, data_plane, log, last_good, running };
     thread::Builder::new()

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,8 +63,8 @@ pub(crate) fn run(args: &Serve) -> ExitCode {
 }
 
 fn load(args: &Serve) -> Result<Loaded, ExitCode> {
-    let Some(path) = &args.config else { return Ok(config::defaults(&ProcessEnvironment)) };
-    let report = match config::load(std::slice::from_ref(path), &ProcessEnvironment) {
+    let paths: Vec<_> = args.config.iter().cloned().collect();
+    let report = match config::load(&paths, &ProcessEnvironment) {
         Ok(loaded) => return Ok(loaded),
         Err(report) => report,
     };
@@ -73,8 +72,7 @@ fn load(args: &Serve) -> Result<Loaded, ExitCode> {
     if !args.last_good {
         return Err(refused);
     }
-    // The broken file cannot say where the store is: it is looked for where the defaults put it.
-    let last_good = last_good(path, &config::defaults(&ProcessEnvironment).config);
+    let last_good = LastGood::beside(&report.store);
     match last_good.load(&ProcessEnvironment) {
         Ok(Some(loaded)) => {
             output::err(&format!("serving the last good one, {}", last_good.path().display()));
@@ -89,13 +87,6 @@ fn load(args: &Serve) -> Result<Loaded, ExitCode> {
             Err(refused)
         }
     }
-}
-
-/// Where the last good configuration is kept: beside the store, whose default is relative to the configuration's folder.
-pub(crate) fn last_good(path: &Path, config: &Config) -> LastGood {
-    let folder = if path.is_dir() { Some(path) } else { path.parent() };
-    let store = &config.store.path;
-    LastGood::beside(&folder.map_or_else(|| store.clone(), |folder| folder.join(store)))
 }
 
 /// Starts the data plane, says where it listens, and stays until a signal. `started` may say more, and gives what a

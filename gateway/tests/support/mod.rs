@@ -113,7 +113,7 @@ impl Gateway {
         let config = dir.path().join("forebay.toml");
         let text = format!(
             "{HEAD}{toml}\n[server]\nlisten = \"127.0.0.1:0\"\nthreads = 2\n{server}\n\
-             [ops]\nlisten = \"127.0.0.1:0\"\n[admin]\nmode = \"off\"\n"
+             [ops]\nlisten = \"127.0.0.1:0\"\n[admin]\nmode = \"off\"\n[store]\npath = \"forebay.db\"\n"
         );
         std::fs::write(&config, text).unwrap();
         Self::spawn(&["serve", "--config", config.to_str().unwrap()], dir)
