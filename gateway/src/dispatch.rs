@@ -174,7 +174,10 @@ async fn tried(
     let aim = aim(call, &candidate, number, begun);
     let Candidate { member, slot, permit, timeouts, upstream_model, .. } = candidate;
     let live = member.live;
+    let mut counted = Counted { link: Arc::clone(&live.attachment), end: "abandoned" };
     let result = attempt::run(call, &aim).await;
+    counted.end = end(&result);
+    drop(counted);
     let now = Instant::now();
     let outcome = match &result {
         Ok(_) => {
@@ -188,7 +191,6 @@ async fn tried(
             Outcome::Failure(failed.failure.clone())
         }
     };
-    live.attachment.counters.attempt(end(&result));
     let change = live.report(permit, &outcome, now.into_std(), &mut fastrand::Rng::new());
     if let Some(change) = change {
         tracing::warn!(backend = aim.backend, ?change, "breaker");
@@ -211,6 +213,18 @@ async fn tried(
         }
     };
     Ok((head, body))
+}
+
+/// Counts an attempt by its end when it is dropped; an attempt whose client leaves goes no further than that.
+struct Counted {
+    link: Arc<Link>,
+    end: &'static str,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.link.counters.attempt(self.end);
+    }
 }
 
 const fn end(result: &Result<Answer, Failed>) -> &'static str {

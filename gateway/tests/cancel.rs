@@ -19,8 +19,9 @@ fn open(gateway: &Gateway, extra: &str) -> Exchange {
     gateway.client().open_chat("tiny", extra)
 }
 
-/// Nothing is left of the request: not at the upstream, not in the gateway, not in its opinion of the backend.
-fn assert_gone(upstream: &Upstream, gateway: &Gateway, what: &str) {
+/// Nothing is left of the request: not at the upstream, not in the gateway, not in its opinion of the backend, whose
+/// attempt ended like this.
+fn assert_gone(upstream: &Upstream, gateway: &Gateway, end: &str, what: &str) {
     assert!(
         upstream.wait_for(PATIENCE, |s| s.in_flight == 0 && s.cancelled == 1 && s.finished == 0),
         "{what}: {:?}",
@@ -32,8 +33,10 @@ fn assert_gone(upstream: &Upstream, gateway: &Gateway, what: &str) {
     wait_until("the log line", || chat_lines(gateway).len() == 1);
     assert_eq!(chat_lines(gateway)[0]["outcome"], "client_left", "{what}");
     assert_eq!(gateway.metric("forebay_client_left_total"), 1.0, "{what}");
-    let failures = gateway.metric("forebay_attempts_total{backend=\"first\",end=\"failure\"}");
-    assert_eq!(failures, 0.0, "{what}");
+    for known in ["success", "failure", "abandoned", "client_fault"] {
+        let series = format!("forebay_attempts_total{{backend=\"first\",end=\"{known}\"}}");
+        assert_eq!(gateway.metric(&series), f64::from(u8::from(known == end)), "{what}: {series}");
+    }
     assert_eq!(gateway.metric("forebay_streams_broken_total"), 0.0, "{what}");
     assert_eq!(gateway.metric("forebay_buffered_bytes"), 0.0, "{what}");
 }
@@ -47,7 +50,7 @@ fn trap_18_mid_stream() {
         let mut exchange = open(&gateway, STREAM);
         exchange.read_until(&word(3));
         exchange.leave();
-        assert_gone(&upstream, &gateway, &format!("{:?}", script.fault));
+        assert_gone(&upstream, &gateway, "success", &format!("{:?}", script.fault));
         assert_eq!(chat_lines(&gateway)[0]["status"], 200);
     }
 }
@@ -59,7 +62,7 @@ fn trap_18_between_the_pieces_of_an_event() {
     let mut exchange = open(&gateway, STREAM);
     exchange.read_until(&word(0));
     exchange.leave();
-    assert_gone(&upstream, &gateway, "half an event");
+    assert_gone(&upstream, &gateway, "success", "half an event");
 }
 
 #[test]
@@ -74,7 +77,7 @@ fn trap_18_a_reader_that_stopped_reading() {
         std::mem::replace(&mut before, sent) == sent && sent > 1 << 20
     });
     exchange.leave();
-    assert_gone(&upstream, &gateway, "a full pipe");
+    assert_gone(&upstream, &gateway, "success", "a full pipe");
 }
 
 #[test]
@@ -86,7 +89,7 @@ fn trap_19_before_the_first_event() {
             let exchange = open(&gateway, extra);
             assert!(upstream.wait_for(PATIENCE, |s| s.in_flight == 1));
             exchange.leave();
-            assert_gone(&upstream, &gateway, &format!("{at:?} {extra}"));
+            assert_gone(&upstream, &gateway, "abandoned", &format!("{at:?} {extra}"));
         }
     }
 }
@@ -114,7 +117,7 @@ fn trap_19_while_keep_alives_go_out() {
     let mut exchange = open(&gateway, STREAM);
     exchange.read_until(": keep-alive");
     exchange.leave();
-    assert_gone(&upstream, &gateway, "held head");
+    assert_gone(&upstream, &gateway, "abandoned", "held head");
 }
 
 #[test]

@@ -4,6 +4,8 @@
 #[expect(dead_code, reason = "each test file uses its part of the harness")]
 mod support;
 
+use std::collections::HashSet;
+
 use loadtest::text::{Verdict, recitation, verify};
 use loadtest::{At, How, Pad, Part, Profile, Script, Upstream, Writes};
 use serde_json::Value;
@@ -246,9 +248,11 @@ fn trap_20_leaving_after_done_is_success() {
         assert!(upstream.wait_for(support::PATIENCE, |s| s.finished == n as u64 + 1));
     }
     assert_eq!(gateway.metric("forebay_client_left_total"), 0.0);
-    // At most one connection for each of the two cores.
-    let stats = upstream.stats();
-    assert!(stats.connections_accepted <= 2 && stats.cancelled == 0, "{stats:?}");
+    let inferences = upstream.inferences();
+    let connections: HashSet<u64> = inferences.iter().map(|sent| sent.connection).collect();
+    // At most one for each of the two cores.
+    assert!(inferences.len() == 6 && connections.len() <= 2, "{connections:?}");
+    assert_eq!(upstream.stats().cancelled, 0);
 }
 
 #[test]
