@@ -12,13 +12,15 @@ COPY benches benches
 # rust-toolchain.toml stays outside: it would fetch a second toolchain beside the image's own.
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
     cargo build --release --locked --package gateway --bin forebay && \
-    install -D target/release/forebay /out/forebay
+    install -D target/release/forebay /out/forebay && mkdir /out/data
 
 FROM debian:bookworm-slim
 # For https:// backends; the slim image has no certificates.
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /out/forebay /usr/local/bin/forebay
-# Nothing is written to the root file system: run it with --read-only.
+# The one folder that is written to: run the rest with --read-only.
+COPY --from=build --chown=65532:65532 /out/data /var/lib/forebay
+VOLUME /var/lib/forebay
 USER 65532:65532
 ENV FOREBAY_LISTEN=0.0.0.0:8080 \
     FOREBAY_ADMIN_LISTEN=0.0.0.0:8081 \

@@ -43,14 +43,14 @@ ln -s "$cache/dockerfile-target" "$work/src/target"
 
 while read -r _ command; do
   while [[ $command == --* ]]; do command=${command#* }; done
-  command=${command// \/out\// $work/out/}
+  command=${command// \/out\// "$work"/out/}
   echo "RUN $command"
   (cd "$work/src" && env -u CARGO_TARGET_DIR bash -ec "$command")
 done < <(build_stage | grep '^RUN ')
 
-while read -r _ _ source _; do
+while read -r source; do
   [ -e "$work$source" ] || [ -e "$source" ] || fail "COPY --from=build $source: the build stage does not make it"
-done < <(instructions | grep '^COPY --from=build ')
+done < <(instructions | sed -nE 's/^COPY --from=build (--[^ ]+ )*([^ ]+) .*/\2/p')
 
 binary="$work/out/forebay"
 as_user=()
