@@ -31,7 +31,7 @@ fn run(command: &mut Command) -> (Option<i32>, String) {
 
 fn serve(toml: &str) -> (Option<i32>, String) {
     let dir = TempDir::new();
-    run(command().args(["serve", "--config", &write(&dir, toml)]))
+    run(command().current_dir(dir.path()).args(["serve", "--config", &write(&dir, toml)]))
 }
 
 #[track_caller]
@@ -115,14 +115,18 @@ fn an_address_of_another_host_is_said_to_be_one() {
 fn the_environment_overrides_the_file_and_is_checked_as_well() {
     let dir = TempDir::new();
     let config = write(&dir, LISTEN);
-    let (code, text) =
-        run(command().env("FOREBAY_LISTEN", "nonsense").args(["serve", "--config", &config]));
+    let (code, text) = run(command()
+        .current_dir(dir.path())
+        .env("FOREBAY_LISTEN", "nonsense")
+        .args(["serve", "--config", &config]));
     assert_eq!(code, Some(EX_CONFIG), "{text}");
     assert!(text.contains("FOREBAY_LISTEN"), "{text}");
     let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let addr = taken.local_addr().unwrap().to_string();
-    let (code, text) =
-        run(command().env("FOREBAY_LISTEN", &addr).args(["serve", "--config", &config]));
+    let (code, text) = run(command()
+        .current_dir(dir.path())
+        .env("FOREBAY_LISTEN", &addr)
+        .args(["serve", "--config", &config]));
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains(&addr), "{text}");
 }

@@ -121,8 +121,13 @@ impl Gateway {
 
     /// Starts the binary with these arguments and waits for its addresses.
     pub fn spawn(args: &[&str], dir: TempDir) -> Self {
-        let mut child =
-            command().args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command()
+            .current_dir(dir.path())
+            .args(args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let mut stderr = child.stderr.take().unwrap();
         let sink = Arc::clone(&log);
