@@ -1,7 +1,6 @@
 //! One inference request on its way: what every attempt of it shares.
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, Mutex};
 
 use adapters::Peek;
 use http::HeaderMap;
@@ -10,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::connection::Core;
 use crate::plane::World;
+use crate::poison::Suspicion;
 use crate::request::Held;
 use crate::request_id::RequestId;
 
@@ -25,8 +25,8 @@ pub(crate) struct Call {
     pub(crate) query: Option<String>,
     pub(crate) id: RequestId,
     pub(crate) begun: Instant,
-    /// Backends that died while they had this request.
-    pub(crate) deaths: AtomicU32,
+    /// Backends that may have died of this request.
+    pub(crate) suspicion: Mutex<Suspicion>,
 }
 
 /// The facts of a body without their tie to it.

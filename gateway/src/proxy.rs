@@ -1,7 +1,6 @@
 //! The request path of an inference request, top to bottom.
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, Mutex};
 
 use adapters::Peek;
 use bytes::Bytes;
@@ -56,7 +55,7 @@ pub(crate) async fn serve(
         query: head.uri.query().map(str::to_owned),
         id: report.id.clone(),
         begun: report.begun(),
-        deaths: AtomicU32::new(0),
+        suspicion: Mutex::default(),
     });
     let mut search: Search = Box::pin(dispatch::run(call, plan));
     let found = tokio::select! {

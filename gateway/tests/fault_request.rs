@@ -8,7 +8,7 @@ use loadtest::Script;
 use loadtest::generator::Running;
 use support::client::chat_body;
 use support::process::{Fake, attempts, from, load, settle, wait_offered};
-use support::{Gateway, Reply};
+use support::{Gateway, Reply, wait_until};
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
 
@@ -57,6 +57,7 @@ fn kills_two(fakes: &mut [Fake; 3], gateway: &Gateway) {
     let reply = poison(gateway);
     assert_eq!(reply.status, 502, "{}", reply.text());
     assert_eq!(reply.header("x-should-retry"), Some("false"));
+    wait_until("two to have ended", || living(fakes).len() <= 1);
     assert_eq!(living(fakes).len(), 1, "it killed {} of three", 3 - living(fakes).len());
     let survivor = living(fakes)[0];
     for _ in 0..3 {
