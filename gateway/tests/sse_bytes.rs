@@ -1,6 +1,5 @@
 //! Event streams reach the client byte for byte: traps 1 to 11.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
 #[expect(dead_code, reason = "each test file uses its part of the harness")]
 mod support;
 

@@ -1,6 +1,5 @@
 //! What streams carry, how fast, and in what content type: traps 22 to 27, 29 and 31.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
 #[expect(dead_code, reason = "each test file uses its part of the harness")]
 mod support;
 

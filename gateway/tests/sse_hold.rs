@@ -1,7 +1,6 @@
 //! The response head is held for the first content event; after `head_hold` comments keep the client, and the search
 //! for an answer goes on behind them.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
 #[expect(dead_code, reason = "each test file uses its part of the harness")]
 mod support;
 

@@ -1,6 +1,6 @@
 //! What an upstream's error becomes for the client: traps 71 to 79.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![expect(clippy::panic, reason = "tests")]
 #[expect(dead_code, reason = "each test file uses its part of the harness")]
 mod support;
 
