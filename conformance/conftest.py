@@ -25,6 +25,8 @@ class Yard:
     def __init__(self):
         self.kept = None
         self.kept_as = None
+        # What did not start, so that the next test need not wait for it again.
+        self.failed = set()
 
     @contextlib.contextmanager
     def lend(self, kind, **how):
@@ -38,7 +40,13 @@ class Yard:
         wanted = (kind, tuple(sorted(how.items())))
         if self.kept_as != wanted or self.kept.hurt or self.kept.child.poll() is not None:
             self.clear()
-            self.kept, self.kept_as = kind(**how), wanted
+            if wanted in self.failed:
+                pytest.fail(f"{kind.name} did not start before")
+            try:
+                self.kept, self.kept_as = kind(**how), wanted
+            except BaseException:
+                self.failed.add(wanted)
+                raise
         yield self.kept
 
     def clear(self):

@@ -106,7 +106,7 @@ class Server(Program):
 
     def freeze(self, pid, frozen):
         """Stops one process, or lets it go on."""
-        self.hurt = True
+        self.hurt = frozen
         os.kill(pid, signal.SIGSTOP if frozen else signal.SIGCONT)
 
     def kill(self, number=signal.SIGKILL):

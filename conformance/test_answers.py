@@ -1,12 +1,9 @@
 """Answers of healthy servers, held against the text that the model recites."""
 
 import json
-import socket
-from urllib.parse import urlsplit
 
 import pytest
-from client import HELLO, ask, chat, get, post
-from process import poll
+from client import ask, chat, get, post
 from recitation import recitation
 from servers import WORDS
 
@@ -22,6 +19,27 @@ DIGIT = {
 
 def schema(of):
     return {"type": "json_schema", "json_schema": {"name": "a", "schema": of}}
+
+
+@pytest.mark.case("reasoning fields")
+@pytest.mark.parametrize("stream", [False, True])
+def test_reasoning(lend, front, stream):
+    answer = ask(front(lend("think")).url, stream=stream, max_tokens=400)
+    assert answer.whole
+    assert answer.reasoning.split() == recitation(8).split()
+    assert answer.text.split() == recitation(WORDS["think"] - 8, 8).split()
+
+
+@pytest.mark.case("embeddings")
+def test_embeddings(lend, front):
+    server = lend("random")
+    gateway = front(server)
+    body = {"model": "tiny", "input": ["one", "two words"]}
+    through, direct = (post(url, "/v1/embeddings", body).json["data"] for url in (gateway.url, server.url))
+    assert [d["index"] for d in through] == [0, 1]
+    for left, right in zip(through, direct, strict=True):
+        assert left["embedding"] == pytest.approx(right["embedding"], abs=1e-5)
+    assert through[0]["embedding"] != through[1]["embedding"]
 
 
 @pytest.mark.case("plain answer, exact text")
@@ -135,62 +153,3 @@ def test_completions(lend, front, kind):
     # Ollama puts the prompt into the chat template, so the model begins anew.
     start = 0 if kind.name == "ollama" else 2
     assert answer.json["choices"][0]["text"].split() == recitation(3, start).split()
-
-
-@pytest.mark.case("client leaves: the server stops")
-@pytest.mark.parametrize("stream", [True, False])
-def test_client_leaves(lend, front, stream):
-    server = lend("slow")
-    gateway = front(server)
-    assert ask(gateway.url, max_tokens=1).whole  # the model is loaded
-    if stream:
-        leaver = chat(gateway.url, stream=True).words(5)
-    else:
-        leaver = begin_plain(gateway.url)
-    poll("the request runs", lambda: server.worker() is not None and not server.idle())
-    leaver.close()
-    poll("the server is idle", server.idle, deadline=5.0)
-
-
-def begin_plain(url):
-    """Sends a plain request and does not wait for its answer."""
-    parts = urlsplit(url)
-    body = json.dumps({"model": "tiny", "messages": HELLO}).encode()
-    head = "POST /v1/chat/completions HTTP/1.1\r\nhost: gateway\r\ncontent-type: application/json\r\n"
-    raw = socket.create_connection((parts.hostname, parts.port))
-    raw.sendall(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
-    return raw
-
-
-@pytest.mark.case("client leaves during the load: it goes on")
-def test_client_leaves_during_the_load(lend, front, kind):
-    if kind.name != "ollama":
-        pytest.skip("no such moment: the model is loaded before the server listens")
-    server = lend("slow")
-    gateway = front(server)
-    server.await_line("/api/ps")  # by which the gateway learns that nothing is loaded
-    leaver = begin_plain(gateway.url)
-    poll("the load has begun", server.worker, pause=0.001)
-    leaver.close()
-    poll("the model is loaded", lambda: get(server.url, "/api/ps").json["models"], deadline=20.0)
-
-
-@pytest.mark.case("reasoning fields")
-@pytest.mark.parametrize("stream", [False, True])
-def test_reasoning(lend, front, stream):
-    answer = ask(front(lend("think")).url, stream=stream, max_tokens=400)
-    assert answer.whole
-    assert answer.reasoning.split() == recitation(8).split()
-    assert answer.text.split() == recitation(WORDS["think"] - 8, 8).split()
-
-
-@pytest.mark.case("embeddings")
-def test_embeddings(lend, front):
-    server = lend("random")
-    gateway = front(server)
-    body = {"model": "tiny", "input": ["one", "two words"]}
-    through, direct = (post(url, "/v1/embeddings", body).json["data"] for url in (gateway.url, server.url))
-    assert [d["index"] for d in through] == [0, 1]
-    for left, right in zip(through, direct, strict=True):
-        assert left["embedding"] == pytest.approx(right["embedding"], abs=1e-5)
-    assert through[0]["embedding"] != through[1]["embedding"]
