@@ -74,7 +74,10 @@ pub(crate) async fn run(call: Arc<Call>, mut plan: RoutePlan<Arc<Link>>) -> Resu
         origin.model = Some(candidate.model.name.to_string());
         let link = Arc::clone(&candidate.member.live.attachment);
         let failed = match attempt(&call, candidate, origin.attempts).await {
-            Ok((head, body)) => return Ok(Won { origin, head, body }),
+            Ok((head, body)) => {
+                call.core.plane.served.note(&call.body.bytes, Instant::now());
+                return Ok(Won { origin, head, body });
+            }
             Err(failed) => failed,
         };
         if failed.death && poison::killed(&call, &link).await {

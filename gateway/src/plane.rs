@@ -12,6 +12,7 @@ use rustls::pki_types::ServerName;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::dial::{DialError, Target};
+use crate::poison::Served;
 use crate::request_log::RequestLog;
 use crate::settings::ListenSettings;
 use crate::shutdown::Shutdown;
@@ -34,6 +35,8 @@ pub struct Plane {
     pub counters: Arc<Counters>,
     /// One line per request.
     pub log: Arc<RequestLog>,
+    /// Bodies that were served of late.
+    pub(crate) served: Served,
     buffered: Arc<AtomicU64>,
     connections: AtomicU64,
 }
@@ -54,6 +57,7 @@ impl Plane {
             shutdown,
             counters,
             log,
+            served: Served::default(),
             buffered: Arc::default(),
             connections: AtomicU64::new(0),
         }

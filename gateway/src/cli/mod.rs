@@ -3,6 +3,7 @@
 mod check;
 #[cfg(feature = "demo")]
 mod demo;
+mod explain;
 mod healthcheck;
 mod logging;
 mod notify;
@@ -36,6 +37,8 @@ enum Command {
     Serve(Serve),
     /// Validate configuration files: every error at once, with its place
     Check(Check),
+    /// Show where a request for a model would go now, and why
+    Explain(Explain),
     /// Show configurations
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -57,6 +60,36 @@ enum Command {
         #[arg(long)]
         listen: std::net::SocketAddr,
     },
+}
+
+/// `forebay explain`
+#[derive(Args)]
+pub(crate) struct Explain {
+    /// The model, as clients name it
+    model: String,
+    /// A TOML file or a folder of them; without it, what is found on this host
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The region that the request asks for
+    #[arg(long)]
+    region: Option<String>,
+    /// The name of the key that it comes with
+    #[arg(long, value_name = "NAME")]
+    key: Option<String>,
+    /// What is asked for
+    #[arg(long, value_enum, default_value_t = Asked::Chat)]
+    operation: Asked,
+}
+
+/// The operations that can be explained.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Asked {
+    /// /v1/chat/completions
+    Chat,
+    /// /v1/completions
+    Completions,
+    /// /v1/embeddings
+    Embeddings,
 }
 
 /// `forebay healthcheck`
@@ -128,6 +161,7 @@ pub(crate) fn run() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(args) => serve::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Explain(args) => explain::run(&args),
         Command::Config(command) => check::config(&command),
         Command::Schema => {
             output::out(&config::schema());

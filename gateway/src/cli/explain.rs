@@ -1,0 +1,159 @@
+//! `forebay explain`: asks every server of a configuration how it is, and shows the plan of a request that came now.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use config::{Config, KeyConfig, ProcessEnvironment};
+use gateway::{Surveyed, survey};
+use router::Operation;
+use router::explain::{ExplainedTier, Explanation, Verdict, explain};
+use router::plan::{PlanError, Query};
+
+use super::{Asked, Explain, check, output, serve};
+
+/// Prints the plan; 0 when a request would be tried somewhere.
+pub(crate) fn run(args: &Explain) -> ExitCode {
+    let mut config = match &args.config {
+        Some(path) => match check::load(path) {
+            Ok(loaded) => loaded.config,
+            Err(code) => return code,
+        },
+        None => config::defaults(&ProcessEnvironment).config,
+    };
+    if args.config.is_none() {
+        serve::look_around(&mut config);
+    }
+    let key = match key(&config, args.key.as_deref()) {
+        Ok(key) => key,
+        Err(message) => {
+            output::err(&message);
+            return ExitCode::FAILURE;
+        }
+    };
+    let timeout = config.snapshot.health.timeout;
+    let (world, found) = match survey(config.snapshot.clone(), timeout) {
+        Ok(surveyed) => surveyed,
+        Err(error) => {
+            output::err(&format!("error: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let query = Query {
+        model: &args.model,
+        operation: operation(args.operation),
+        region: args.region.as_deref(),
+        key_region: key.and_then(|key| key.region.as_ref()),
+        key_regions: key.map(|key| key.regions.as_slice()).filter(|regions| !regions.is_empty()),
+        affinity: None,
+        repeatable: true,
+    };
+    output::out(&servers(&found));
+    match explain(&world.load(), &query, std::time::Instant::now()) {
+        Ok(explanation) => {
+            output::out(&route(&explanation));
+            let served = explanation.refused.is_none() && explanation.exhausted.is_none();
+            ExitCode::from(u8::from(!served))
+        }
+        Err(error) => {
+            output::err(&unknown(&error, &args.model));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+const fn operation(asked: Asked) -> Operation {
+    match asked {
+        Asked::Chat => Operation::ChatCompletions,
+        Asked::Completions => Operation::Completions,
+        Asked::Embeddings => Operation::Embeddings,
+    }
+}
+
+fn key<'c>(config: &'c Config, name: Option<&str>) -> Result<Option<&'c KeyConfig>, String> {
+    let Some(name) = name else { return Ok(None) };
+    let found = config.keys.iter().find(|key| key.name.as_str() == name);
+    found.map(Some).ok_or_else(|| format!("error: no [[key]] is called {name:?}"))
+}
+
+fn unknown(error: &PlanError, model: &str) -> String {
+    match error {
+        PlanError::UnknownRegion { known } => {
+            let known: Vec<_> = known.iter().map(ToString::to_string).collect();
+            format!("unknown region; known: {}", known.join(", "))
+        }
+        _ => format!("{model:?}: no [[model]] has this name or alias, and no server lists it"),
+    }
+}
+
+/// What the servers answered just now.
+fn servers(found: &[Surveyed]) -> String {
+    let mut text = String::from("servers, asked just now\n");
+    for server in found {
+        let models = match &server.models {
+            Ok(count) => format!("{count} models"),
+            Err(reason) => format!("no model list: {reason}"),
+        };
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "  {}: {:?} in {:.1} ms, {models}",
+            server.backend,
+            server.health,
+            server.elapsed.as_secs_f64() * 1e3
+        );
+    }
+    text
+}
+
+fn route(explanation: &Explanation) -> String {
+    let mut text = format!("\nmodel {}", explanation.model);
+    if let Some(home) = &explanation.home {
+        let _ = write!(text, ", home region {home}");
+    }
+    if let Some(allowed) = &explanation.allowed {
+        let allowed: Vec<_> = allowed.iter().map(ToString::to_string).collect();
+        let _ = write!(text, ", only in {}", allowed.join(", "));
+    }
+    for (number, tier) in explanation.tiers.iter().enumerate() {
+        text.push_str(&one_tier(number + 1, tier));
+    }
+    if let Some(refused) = &explanation.refused {
+        let _ = write!(text, "\n\nrefused: {refused}");
+    }
+    if let Some(exhausted) = &explanation.exhausted {
+        let _ = write!(text, "\n\nno candidate now: {:?}", exhausted.reason);
+    }
+    text
+}
+
+fn one_tier(number: usize, tier: &ExplainedTier) -> String {
+    let head = tier.head.as_ref().map_or("all that serve it".to_owned(), |head| format!("{head}"));
+    let mut text = format!(
+        "\n\n{number}. {} in {}, head: {head}, policy: {}",
+        tier.model, tier.region, tier.policy
+    );
+    if let Some(blocked) = tier.blocked {
+        let _ = write!(text, " - not used: {}", blocked.as_str());
+    }
+    for candidate in &tier.candidates {
+        let verdict = match candidate.verdict {
+            Verdict::Attempt(n) => format!("attempt {n}"),
+            Verdict::Spare => "spare".to_owned(),
+            Verdict::PassedOver(reason) => format!("passed over: {}", reason.as_str()),
+        };
+        let _ = write!(text, "\n   {}: {verdict}", candidate.backend);
+        if let Some(name) = &candidate.upstream_model {
+            let _ = write!(text, ", as {name}");
+        }
+        if let Some(score) = candidate.score {
+            let _ = write!(text, ", score {score:.3}");
+        }
+        if candidate.cold {
+            text.push_str(", has to be loaded");
+        }
+        if candidate.trial {
+            text.push_str(", as a trial");
+        }
+    }
+    text
+}
