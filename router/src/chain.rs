@@ -1,6 +1,6 @@
 //! Fallback chains: who follows whom, and that nobody follows himself.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
 use crate::diagnosis::{BuildError, ObjectKind, ObjectRef};
 use crate::spec::{ModelSpec, SnapshotSpec};
@@ -31,38 +31,53 @@ pub(crate) fn errors(spec: &SnapshotSpec, errors: &mut Vec<BuildError>) {
             names.entry(name.as_str()).or_insert(place);
         }
     }
-    let mut search = Search { models: &spec.models, names, done: HashSet::new(), errors };
+    let states = vec![State::New; spec.models.len()];
+    let mut search = Search { models: &spec.models, names, states, errors };
     for place in 0..spec.models.len() {
         search.from(place);
     }
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    New,
+    OnPath,
+    Done,
+}
+
 struct Search<'a> {
     models: &'a [ModelSpec],
     names: HashMap<&'a str, usize>,
-    done: HashSet<usize>,
+    states: Vec<State>,
     errors: &'a mut Vec<BuildError>,
 }
 
 impl Search<'_> {
     /// Walks the chain without recursion: a long one must not exhaust the stack.
     fn from(&mut self, start: usize) {
-        let models = self.models;
+        if self.states[start] != State::New {
+            return;
+        }
+        self.states[start] = State::OnPath;
         let mut path = vec![(start, 0)];
         while let Some((place, index)) = path.last_mut() {
             let (here, at) = (*place, *index);
             *index += 1;
-            let Some(name) = models[here].fallbacks.get(at).filter(|_| !self.done.contains(&here))
-            else {
-                self.done.insert(here);
+            let Some(name) = self.models[here].fallbacks.get(at) else {
+                self.states[here] = State::Done;
                 path.pop();
                 continue;
             };
             let Some(&next) = self.names.get(name.as_str()) else { continue };
-            match path.iter().position(|(place, _)| *place == next) {
-                None => path.push((next, 0)),
-                Some(begin) => {
-                    let round = path[begin..].iter().map(|(place, _)| *place).collect::<Vec<_>>();
+            match self.states[next] {
+                State::Done => {}
+                State::New => {
+                    self.states[next] = State::OnPath;
+                    path.push((next, 0));
+                }
+                State::OnPath => {
+                    let round = path.iter().map(|(place, _)| *place);
+                    let round: Vec<_> = round.skip_while(|place| *place != next).collect();
                     self.report(&round, here, at);
                 }
             }

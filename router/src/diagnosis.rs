@@ -75,19 +75,30 @@ pub(crate) fn nearest<'n>(wrong: &str, names: impl Iterator<Item = &'n str>) -> 
     Some(best.1.to_owned())
 }
 
-/// Edits (insert, delete, replace) between two names, letters' case aside.
+/// Edits (insert, delete, replace, swap neighbours) between two names, letters' case aside.
 fn distance(one: &str, other: &str) -> usize {
-    let other: Vec<char> = other.chars().flat_map(char::to_lowercase).collect();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (line, here) in one.chars().flat_map(char::to_lowercase).enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], line + 1);
-        for (column, there) in other.iter().enumerate() {
-            let replaced = diagonal + usize::from(here != *there);
-            diagonal = row[column + 1];
-            row[column + 1] = replaced.min(diagonal + 1).min(row[column] + 1);
+    let letters = |text: &str| text.chars().flat_map(char::to_lowercase).collect::<Vec<_>>();
+    let (one, other) = (letters(one), letters(other));
+    // The line before the last one, the last one, and the one being made.
+    let mut before = Vec::new();
+    let mut last: Vec<usize> = (0..=other.len()).collect();
+    for line in 0..one.len() {
+        let mut row = vec![line + 1];
+        for column in 0..other.len() {
+            let replaced = last[column] + usize::from(one[line] != other[column]);
+            let mut least = replaced.min(last[column + 1] + 1).min(row[column] + 1);
+            let swapped = line > 0
+                && column > 0
+                && one[line] == other[column - 1]
+                && one[line - 1] == other[column];
+            if swapped {
+                least = least.min(before.get(column - 1).map_or(least, |cost| cost + 1));
+            }
+            row.push(least);
         }
+        before = std::mem::replace(&mut last, row);
     }
-    row.last().copied().unwrap_or(0)
+    last.last().copied().unwrap_or(0)
 }
 
 #[cfg(test)]

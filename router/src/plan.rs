@@ -44,6 +44,7 @@ pub fn plan<A>(
         asked: root_model(snapshot, root)?,
         affinity: query.affinity,
         repeatable: query.repeatable,
+        without_effect: 0,
         stages,
         tried: SmallVec::new(),
         attempts: SmallVec::new(),
@@ -64,6 +65,9 @@ pub struct RoutePlan<A> {
     asked: Arc<Model>,
     affinity: Option<u64>,
     repeatable: bool,
+    /// Attempts that may be followed by another one although the request may not be repeated: they never left, or were
+    /// refused for their length.
+    without_effect: u32,
     stages: SmallVec<[Place; 8]>,
     /// Numbers of the backends that had their turn.
     tried: SmallVec<[u32; 8]>,
@@ -98,12 +102,18 @@ impl<A> RoutePlan<A> {
         u32::try_from(self.attempts.len()).unwrap_or(u32::MAX)
     }
 
-    /// Whether a failure may be followed by another attempt: it moves on, and the request may be repeated or was never
-    /// sent. A request that may not be repeated and never left may then be drawn for again.
+    /// Whether a failure may be followed by another attempt: it moves on, and the request may be repeated or never left.
+    /// A plan for a request that may not be repeated gives one candidate, and another after each such failure.
     pub fn allows_retry(&mut self, failure: &Failure) -> bool {
-        let unsent = failure.stage == Stage::Connect;
-        self.repeatable |= unsent && failure.retry == Retry::OtherBackend && self.attempts() == 1;
-        failure.retry == Retry::OtherBackend && (self.repeatable || unsent)
+        let moves_on = failure.retry == Retry::OtherBackend;
+        if moves_on && failure.stage == Stage::Connect {
+            self.without_effect = self.attempts();
+        }
+        moves_on && self.may_repeat()
+    }
+
+    fn may_repeat(&self) -> bool {
+        self.repeatable || self.attempts() <= self.without_effect
     }
 
     /// Draws the next candidate: from the first tier that has one now, never a backend that had its turn.
@@ -117,7 +127,7 @@ impl<A> RoutePlan<A> {
     ) -> Result<Candidate<A>, Exhausted> {
         let retry = self.snapshot.spec().retry;
         let spent = self.attempts() >= retry.max_attempts_chain.max(1);
-        if spent || (!self.repeatable && self.attempts() > 0) {
+        if spent || !self.may_repeat() {
             return Err(Exhausted { reason: ExhaustedReason::Tried, retry_after: None });
         }
         let mut no_budget = false;
@@ -159,7 +169,7 @@ impl<A> RoutePlan<A> {
         }
         self.stages = stages;
         self.tried.pop();
-        self.repeatable = true;
+        self.without_effect = self.attempts();
         true
     }
 
@@ -304,23 +314,25 @@ impl<A> RoutePlan<A> {
 
     fn panic_trial(&mut self, survey: &Survey, now: Instant) -> Option<Candidate<A>> {
         let snapshot = Arc::clone(&self.snapshot);
-        let deployment = |place: &Place, index: usize| {
-            let (model, tier) = place.find(&snapshot)?;
-            Some((model, tier, tier.members.get(index)?))
-        };
-        let longest = survey
+        let mut down: SmallVec<[(Option<Instant>, Place, usize); 8]> = survey
             .down()
             .filter_map(|(place, index)| {
-                let (_, _, found) = deployment(place, index)?;
-                let member = snapshot.member_at(found.backend)?;
+                let (_, tier) = place.find(&snapshot)?;
+                let member = snapshot.member_at(tier.members.get(index)?.backend)?;
                 Some((member.live.breaker().last_failure(), *place, index))
             })
-            .min_by_key(|(failed, ..)| *failed)?;
-        let (_, place, index) = longest;
-        let (model, tier, deployment) = deployment(&place, index)?;
-        let member = snapshot.member_at(deployment.backend)?;
-        let mut permit = member.live.breaker().admit_in_panic(now).ok()?;
+            .collect();
+        down.sort_by_key(|(failed, ..)| *failed);
+        // Those whose trial is under way refuse a second one.
+        let (mut permit, place, index) = down.into_iter().find_map(|(_, place, index)| {
+            let (_, tier) = place.find(&snapshot)?;
+            let member = snapshot.member_at(tier.members.get(index)?.backend)?;
+            Some((member.live.breaker().admit_in_panic(now).ok()?, place, index))
+        })?;
         permit.ticket = Some(self.ticket(now)?);
+        let (model, tier) = place.find(&snapshot)?;
+        let deployment = tier.members.get(index)?;
+        let member = snapshot.member_at(deployment.backend)?;
         let slot = member.live.slot(member.spec.max_in_flight, snapshot.budget())?;
         self.panicked = true;
         let candidate = self.candidate(model, tier, deployment, slot, permit, now)?;
