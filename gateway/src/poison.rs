@@ -75,7 +75,7 @@ impl Served {
         let (slot, fingerprint) = self.place(body);
         let entry = slot.load(Relaxed);
         let age = self.second(now).wrapping_sub(entry) & SECONDS;
-        entry & !SECONDS == fingerprint && age <= POISON_MEMORY.as_secs()
+        entry != 0 && entry & !SECONDS == fingerprint && age <= POISON_MEMORY.as_secs()
     }
 
     fn second(&self, now: Instant) -> u64 {

@@ -98,15 +98,18 @@ fn all_dead_is_no_storm_and_ends_without_a_second_dip() {
     wait_until("every breaker to open", || NAMES.iter().all(|name| !is_up(&gateway, name)));
     wait_offered(&running, offered_before + 3 * RATE);
     let asked = Instant::now();
-    let refused = gateway.client().chat("tiny", "");
-    println!("refused within {:?}", asked.elapsed());
+    // One of them may be the trial that finds out.
+    let refused = || gateway.client().chat("tiny", "");
+    let refused = [refused(), refused(), refused()].into_iter().find(|reply| reply.status == 503);
+    println!("three refused within {:?}", asked.elapsed());
+    let refused = refused.unwrap();
     let (offered_during, tried_during) =
         (running.report().counts.offered - offered_before, tried("") - tried_before);
     fakes.iter_mut().for_each(Fake::restart);
     let report = running.join();
     println!("{tried_during} attempts for {offered_during} requests while all were dead\n{report}");
     assert_honest(&report);
-    assert_eq!((refused.status, &*refused.error_code()), (503, "no_backend_available"));
+    assert_eq!(refused.error_code(), "no_backend_available");
     let after: u64 = refused.header("retry-after").unwrap().parse().unwrap();
     assert!((1..=60).contains(&after), "{after}");
     assert!(tried_during as f64 <= 1.2 * offered_during as f64);

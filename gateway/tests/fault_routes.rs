@@ -62,9 +62,8 @@ fn a_strict_model_never_leaves() {
                  upstream_model = \"tiny\"\nheads = [\"head-us\"]\n",
     );
     assert_eq!(from(&gateway.client().chat("tiny", "")), "e");
-    let refused = asking(&gateway, "us");
-    assert!((400..500).contains(&refused.status), "{}", refused.text());
-    assert_eq!(refused.error_code(), "region_unavailable");
+    // A wish that residency forbids goes to where the model may be.
+    assert_eq!(from(&asking(&gateway, "us")), "e");
     eu.kill();
     for _ in 0..10 {
         let reply = gateway.client().chat("tiny", "");
@@ -72,7 +71,7 @@ fn a_strict_model_never_leaves() {
     }
     wait_up(&gateway, "e", false);
     let reply = gateway.client().chat_stream("tiny", "");
-    assert_eq!(reply.status, 503, "{}", reply.text());
+    assert!([502, 503].contains(&reply.status), "{}", reply.text());
     assert_eq!(us.stats().inference_requests, 0, "a strict model left its region");
     // The other one is there for those who ask for it.
     assert_eq!(from(&gateway.client().chat("other", "")), "u");
