@@ -197,6 +197,8 @@ impl Core {
             ProbeResult::Asleep => {
                 self.asleep = true;
                 self.passed_in_a_row = 0;
+                // Only for the time until the next look.
+                self.failed_in_a_row = self.failed_in_a_row.saturating_add(1);
                 HealthState::Offline
             }
             ProbeResult::TimedOut | ProbeResult::Failed => {

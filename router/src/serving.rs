@@ -38,6 +38,8 @@ pub(crate) struct Found<'a> {
     pub(crate) name: &'a ModelName,
     /// What the backend says of it; `None` = declared in the backend's own list.
     pub(crate) listed: Option<&'a DiscoveredModel>,
+    /// It leaves the backend's machine, which may not be there.
+    barred: bool,
 }
 
 /// Everything that is served.
@@ -82,10 +84,8 @@ impl<'a> Serving<'a> {
         name: &'a ModelName,
         listed: Option<&'a DiscoveredModel>,
     ) {
-        if is_remote(member, name, listed) && !member.spec.allow_cloud {
-            return;
-        }
-        let found = Found { backend, name, listed };
+        let barred = is_remote(member, name, listed) && !member.spec.allow_cloud;
+        let found = Found { backend, name, listed, barred };
         if member.spec.kind == Kind::Ollama {
             self.ollama.entry(canonical(name.as_str())).or_default().push(found);
         } else {
@@ -95,12 +95,22 @@ impl<'a> Serving<'a> {
 
     /// Every backend that serves a name, by number.
     pub(crate) fn of(&self, name: &str) -> Vec<Found<'a>> {
-        let exact = self.exact.get(name).into_iter().flatten();
-        let ollama = self.ollama.get(&canonical(name)).into_iter().flatten();
-        let mut found: Vec<_> = exact.chain(ollama).copied().collect();
+        let mut found: Vec<_> = self.named(name).filter(|found| !found.barred).collect();
         found.sort_by_key(|found| found.backend);
         found.dedup_by_key(|found| found.backend);
         found
+    }
+
+    /// What a backend says of a model, also where it may not be used.
+    pub(crate) fn listed(&self, backend: u32, name: &str) -> Option<&'a DiscoveredModel> {
+        let mut here = self.named(name).filter(|found| found.backend == backend);
+        here.find_map(|found| found.listed)
+    }
+
+    fn named(&self, name: &str) -> impl Iterator<Item = Found<'a>> {
+        let exact = self.exact.get(name).into_iter().flatten();
+        let ollama = self.ollama.get(&canonical(name)).into_iter().flatten();
+        exact.chain(ollama).copied()
     }
 
     /// Whether a backend's models are known at all.
@@ -110,7 +120,8 @@ impl<'a> Serving<'a> {
 
     /// Everything that is served, in no order.
     pub(crate) fn all(&self) -> impl Iterator<Item = Found<'a>> {
-        self.exact.values().chain(self.ollama.values()).flatten().copied()
+        let all = self.exact.values().chain(self.ollama.values()).flatten().copied();
+        all.filter(|found| !found.barred)
     }
 }
 

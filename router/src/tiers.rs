@@ -39,10 +39,11 @@ impl<A> Ground<'_, A> {
         for name in &head.backends {
             let Some(&backend) = self.numbers.get(name) else { continue };
             let declared = spec.deployments.iter().find(|deployment| deployment.backend == *name);
-            let here = found.iter().find(|found| found.backend == backend);
+            let here = found.binary_search_by_key(&backend, |found| found.backend);
+            let here = here.ok().map(|place| &found[place]);
             // Before a backend's models are known, a head that names it is taken at its word.
             let served = declared.is_some() || here.is_some() || !self.serving.is_known(backend);
-            match served.then(|| self.deployment(spec, backend, declared)).flatten() {
+            match served.then(|| self.deployment(spec, backend, declared, here)).flatten() {
                 Some(deployment) => members.push(deployment),
                 None => without.push(backend),
             }
@@ -69,13 +70,13 @@ impl<A> Ground<'_, A> {
             }
         };
         if spec.deployments.is_empty() {
-            for Found { backend, .. } in self.serving.of(upstream(spec, None).as_str()) {
-                add(backend, self.deployment(spec, backend, None));
+            for found in self.serving.of(upstream(spec, None).as_str()) {
+                add(found.backend, self.deployment(spec, found.backend, None, Some(&found)));
             }
         } else {
             for declared in &spec.deployments {
                 if let Some(&backend) = self.numbers.get(&declared.backend) {
-                    add(backend, self.deployment(spec, backend, Some(declared)));
+                    add(backend, self.deployment(spec, backend, Some(declared), None));
                 }
             }
         }
@@ -91,21 +92,24 @@ impl<A> Ground<'_, A> {
         tiers.collect()
     }
 
-    /// The model on one backend; `None` where it would leave the machine and may not, or only other machines are local.
+    /// The model on one backend, `found` there or taken at its word. `None` where it would leave the machine and may
+    /// not, or where only local inference will do and this is none.
     fn deployment(
         &self,
         spec: &ModelSpec,
         backend: u32,
         declared: Option<&DeploymentSpec>,
+        found: Option<&Found<'_>>,
     ) -> Option<Deployment> {
         let member = self.members.get(backend as usize)?;
         if spec.local_inference && !member.spec.local {
             return None;
         }
         let upstream = upstream(spec, declared).clone();
-        let found = self.serving.of(upstream.as_str());
-        let listed =
-            found.iter().find(|found| found.backend == backend).and_then(|found| found.listed);
+        let listed = match found {
+            Some(found) if declared.is_none() => found.listed,
+            _ => self.serving.listed(backend, upstream.as_str()),
+        };
         let remote = is_remote(member, &upstream, listed);
         if remote && !member.spec.allow_cloud {
             return None;

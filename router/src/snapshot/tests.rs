@@ -119,6 +119,27 @@ fn cloud_models_are_ignored_unless_allowed() {
 }
 
 #[test]
+fn a_declared_deployment_does_not_smuggle_a_remote_model_in() {
+    let mut ollama = backend("o", "eu", &[]);
+    (ollama.kind, ollama.models) = (Kind::Ollama, None);
+    let mut hidden = found("looks-local");
+    hidden.remote = true;
+    let catalog = Catalog::from([(backend_name("o"), Arc::from([hidden]))]);
+    let mut asked = model_spec("m");
+    asked.deployments = vec![DeploymentSpec {
+        backend: backend_name("o"),
+        upstream_model: Some(model("looks-local")),
+        weight: None,
+        api_key: None,
+    }];
+    let world = build_with(spec(vec![ollama.clone()], vec![asked.clone()]), &catalog).unwrap();
+    assert!(world.model("m").unwrap().route.tiers.is_empty());
+    ollama.allow_cloud = true;
+    let world = build_with(spec(vec![ollama], vec![asked]), &catalog).unwrap();
+    assert!(world.model("m").unwrap().route.tiers[0].members[0].remote);
+}
+
+#[test]
 fn what_backends_say_of_a_model_is_shown() {
     let (mut one, mut other) = (found("m"), found("m"));
     (one.context_length, one.created) = (Some(8192), Some(5));
