@@ -134,8 +134,10 @@ fn trap_06_comments_are_no_progress() {
     upstream.script(Script::broken(At::Events(6), How::Comments(20)));
     let reply = chat(&gateway);
     assert_eq!(reply.content(), recitation(0, 5));
-    assert_eq!(reply.error_event().unwrap()["code"], "upstream_stream_broken");
-    assert!(upstream.wait_for(support::PATIENCE, |s| s.in_flight == 0));
+    let error = reply.error_event().unwrap();
+    assert_eq!(error["code"], "upstream_stream_broken");
+    assert!(error["message"].as_str().unwrap().contains("stalled"), "{error}");
+    assert!(upstream.wait_for(support::PATIENCE, |s| s.in_flight == 0 && s.cancelled == 1));
 }
 
 #[test]
