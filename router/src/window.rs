@@ -13,6 +13,8 @@ pub(crate) struct Tally {
     epoch: Instant,
     bucket_millis: AtomicU64,
     in_a_row: AtomicU32,
+    /// The row that the last success ended.
+    ended_row: AtomicU32,
     successes: Ring,
     failures: Ring,
 }
@@ -28,6 +30,7 @@ impl Tally {
             epoch: now,
             bucket_millis: AtomicU64::new(1),
             in_a_row: AtomicU32::new(0),
+            ended_row: AtomicU32::new(0),
             successes: Ring::default(),
             failures: Ring::default(),
         };
@@ -45,19 +48,27 @@ impl Tally {
 
     pub(crate) fn clear(&self) {
         self.in_a_row.store(0, Relaxed);
+        self.ended_row.store(0, Relaxed);
         self.successes.clear();
         self.failures.clear();
     }
 
     pub(crate) fn success(&self, now: Instant) {
-        if self.in_a_row.load(Relaxed) != 0 {
+        let row = self.in_a_row.load(Relaxed);
+        if row != 0 {
             self.in_a_row.store(0, Relaxed);
+        }
+        if self.ended_row.load(Relaxed) != row {
+            self.ended_row.store(row, Relaxed);
         }
         self.successes.add(self.part(now));
     }
 
-    /// What was counted as a success has failed after all: it is taken back.
+    /// What was counted as a success has failed after all: it is taken back, and so is the end that it put to a row of
+    /// failures. Otherwise a backend that begins every stream and finishes none would never fail twice in a row.
     pub(crate) fn revoke_success(&self, now: Instant) {
+        let row = self.ended_row.swap(0, Relaxed);
+        self.in_a_row.fetch_max(row, Relaxed);
         self.successes.take(self.part(now));
     }
 
@@ -155,6 +166,22 @@ mod tests {
         tally.revoke_success(start + Duration::from_secs(5));
         tally.revoke_success(start + Duration::from_secs(5));
         assert_eq!(tally.counts(start + Duration::from_secs(5)), (0, 0));
+    }
+
+    #[test]
+    fn a_success_that_is_taken_back_ends_no_row() {
+        let start = Instant::now();
+        let tally = Tally::new(Duration::from_secs(10), start);
+        for row in 1..=5 {
+            tally.success(start);
+            tally.revoke_success(start);
+            assert_eq!(tally.failure(start), row);
+        }
+        // One that lasts does.
+        tally.success(start);
+        tally.success(start);
+        tally.revoke_success(start);
+        assert_eq!(tally.failure(start), 1);
     }
 
     #[test]

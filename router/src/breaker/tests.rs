@@ -184,13 +184,26 @@ fn a_flapping_backend_opens_at_most_once_in_ten_seconds_after_its_first_relapse(
 fn a_late_failure_takes_its_success_back() {
     let now = Instant::now();
     let breaker = breaker(now);
-    let mut opened = false;
-    // Every stream begins well and dies: the rate says so although no two failures are in a row.
-    for _ in 0..20 {
+    // Every stream begins well and dies: a success that is taken back ends no row of failures.
+    let opened = (1..=20).find(|_| {
         attempt(&breaker, BreakerClass::Success, now);
-        opened |= breaker.fail_late(now, &mut rng()).is_some();
-    }
-    assert!(opened);
+        breaker.fail_late(now, &mut rng()).is_some()
+    });
+    assert_eq!(opened, Some(5));
+}
+
+#[test]
+fn late_failures_between_lasting_successes_open_by_their_rate() {
+    let now = Instant::now();
+    let breaker = breaker(now);
+    let opened = (1..=40).find(|_| {
+        attempt(&breaker, BreakerClass::Success, now);
+        attempt(&breaker, BreakerClass::Success, now);
+        attempt(&breaker, BreakerClass::Success, now);
+        (0..2).any(|_| breaker.fail_late(now, &mut rng()).is_some())
+    });
+    // Two of three fail, never five in a row: at 20 of them.
+    assert_eq!(opened, Some(7));
 }
 
 #[test]
