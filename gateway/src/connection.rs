@@ -72,7 +72,8 @@ pub(crate) async fn serve(core: Arc<Core>, accepted: Accepted) {
         let socket = TcpStream::from_std(socket)?;
         match acceptor {
             None => clear_text(&core, &settings, socket).await,
-            Some(acceptor) => over_tls(&core, &settings, &acceptor, socket).await,
+            // Boxed, as below, so that the usual connection's task does not keep room for what it is not.
+            Some(acceptor) => Box::pin(over_tls(&core, &settings, &acceptor, socket)).await,
         }
     };
     if let Err(error) = result.await {
@@ -170,7 +171,7 @@ async fn speak<S: Stream>(
     let activity = Activity::new();
     let stream = TokioIo::new(Watched::new(stream, prefix, Arc::clone(&activity)));
     if http2 {
-        speak_http2(core, settings, &activity, stream).await
+        Box::pin(speak_http2(core, settings, &activity, stream)).await
     } else {
         speak_http1(core, settings, &activity, stream).await
     }
@@ -183,8 +184,9 @@ async fn speak_http1<S: Stream>(
     stream: TokioIo<Watched<S>>,
 ) -> io::Result<()> {
     let service = service_fn(|request: Request<Incoming>| {
-        let (core, active) = (Arc::clone(core), activity.request());
-        async move { Ok::<_, Infallible>(service::handle(core, active, request).await) }
+        // Boxed: hyper keeps room for this future as long as the connection lives, also while a stream runs.
+        let answer = Box::pin(service::handle(Arc::clone(core), activity.request(), request));
+        async move { Ok::<_, Infallible>(answer.await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -193,7 +195,7 @@ async fn speak_http1<S: Stream>(
         .max_buf_size(settings.head_max)
         .max_headers(settings.headers_max)
         .serve_connection(stream, service);
-    watch(core, settings, activity, connection, None).await
+    watch(core, settings, activity, pin!(connection), None).await
 }
 
 async fn speak_http2<S: Stream>(
@@ -224,7 +226,7 @@ async fn speak_http2<S: Stream>(
         .keep_alive_interval(H2_PING_INTERVAL)
         .keep_alive_timeout(H2_PING_TIMEOUT)
         .serve_connection(stream, service);
-    watch(core, settings, activity, connection, Some(&streams)).await
+    watch(core, settings, activity, pin!(connection), Some(&streams)).await
 }
 
 /// Drives a connection and holds it to its deadlines; `streams` are those of HTTP/2.
@@ -232,7 +234,7 @@ async fn watch(
     core: &Core,
     settings: &ListenSettings,
     activity: &Arc<Activity>,
-    connection: impl Driver,
+    mut connection: Pin<&mut impl Driver>,
     streams: Option<&Streams>,
 ) -> io::Result<()> {
     let spans = Spans {
@@ -245,7 +247,6 @@ async fn watch(
         (0..stalled).for_each(|_| core.plane.counters.expired(Expired::Write));
         activity.check(&spans, streams.is_some())
     };
-    let mut connection = pin!(connection);
     let mut closing = false;
     let shutdown = &core.plane.shutdown;
     let first = spans.head.min(spans.idle).min(spans.write);
