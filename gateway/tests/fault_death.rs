@@ -18,6 +18,9 @@ const QUICK: &str = "[breaker]\nopen_min = \"1s\"\nopen_max = \"4s\"\n\
                      [health]\ninterval = \"500ms\"\ntimeout = \"500ms\"\n\
                      open_probe_min = \"200ms\"\nopen_probe_max = \"500ms\"\n";
 
+/// So that a sick one is met as often as the others for as long as nothing is known of it.
+const IN_TURN: &str = "policy = \"round_robin\"";
+
 const NAMES: [&str; 3] = ["a", "b", "c"];
 
 fn three(script: &Script) -> [Fake; 3] {
@@ -51,7 +54,7 @@ fn a_killed_backend_costs_only_what_it_had_begun_and_returns_slowly() {
     const RATE: u64 = 60;
     let script = Script { first_ms: 50, ..Script::words(20, 10) };
     let mut fakes = three(&script);
-    let gateway = gateway(&fakes, "slow_start = \"3s\"", QUICK);
+    let gateway = gateway(&fakes, "slow_start = \"3s\"\npolicy = \"round_robin\"", QUICK);
     let running = Running::start(load(&gateway, RATE as f64, 9, 20)).unwrap();
     wait_offered(&running, RATE * 3 / 2);
     fakes[0].kill();
@@ -114,8 +117,9 @@ fn all_dead_is_no_storm_and_ends_without_a_second_dip() {
     assert!((1..=60).contains(&after), "{after}");
     assert!(tried_during as f64 <= 1.2 * offered_during as f64);
     assert!(report.statuses.keys().all(|status| [502, 503].contains(status)), "{report}");
-    // 502 is for those that saw a backend fail; once that is known, nobody else does.
-    assert!(report.statuses.get(&502).copied().unwrap_or_default() <= 40, "{report}");
+    // 502 is for those that met a backend's failure: while breakers opened, and as trials since then.
+    let told = |status| report.statuses.get(&status).copied().unwrap_or_default();
+    assert!(told(503) > told(502), "{report}");
     let good: Vec<bool> = report.seconds.iter().map(|s| s.counts.ok == s.counts.offered).collect();
     let last_bad = good.iter().rposition(|good| !good).unwrap();
     println!("whole seconds: {good:?}");
@@ -129,7 +133,7 @@ fn all_dead_is_no_storm_and_ends_without_a_second_dip() {
 fn a_flapping_backend_is_left_once() {
     let fakes = three(&Script::words(3, 0));
     let gateway =
-        gateway(&fakes, "", "[health]\nopen_probe_min = \"100ms\"\ninterval = \"300ms\"\n");
+        gateway(&fakes, IN_TURN, "[health]\nopen_probe_min = \"100ms\"\ninterval = \"300ms\"\n");
     let running = Running::start(load(&gateway, 80.0, 6, 3)).unwrap();
     let bad = Script::status(500, r#"{"error":{"message":"no","type":"x","code":500}}"#);
     let good = Script::words(3, 0);
@@ -156,7 +160,7 @@ fn a_flapping_backend_is_left_once() {
 fn a_reset_before_content_is_nobodys_error() {
     for at in [At::Head, At::Events(1)] {
         let fakes = three(&Script::words(5, 5));
-        let gateway = gateway(&fakes, "", "[health]\ninterval = \"60s\"\n");
+        let gateway = gateway(&fakes, IN_TURN, "[health]\ninterval = \"60s\"\n");
         fakes[0].script(&Script::broken(at, How::Reset));
         let report = Running::start(load(&gateway, 60.0, 2, 5)).unwrap().join();
         assert_honest(&report);
