@@ -204,7 +204,6 @@ async fn speak_http2<S: Stream>(
     activity: &Arc<Activity>,
     stream: TokioIo<Watched<S>>,
 ) -> io::Result<()> {
-    activity.preface_done();
     let streams = Arc::new(Streams::default());
     let service = service_fn(|request: Request<Incoming>| {
         let (core, active) = (Arc::clone(core), activity.request());

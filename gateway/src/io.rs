@@ -29,6 +29,8 @@ pub(crate) struct Activity {
     waiting_since: AtomicU64,
     /// A head has begun to arrive and is not complete.
     in_head: AtomicBool,
+    /// At least one head has been complete.
+    asked: AtomicBool,
     /// Since when a write has made no progress, plus one; 0 = none is blocked.
     blocked_since: AtomicU64,
     /// A request was answered before its body had come.
@@ -61,6 +63,7 @@ impl Activity {
             active: AtomicU32::new(0),
             waiting_since: AtomicU64::new(0),
             in_head: AtomicBool::new(true),
+            asked: AtomicBool::new(false),
             blocked_since: AtomicU64::new(0),
             unread: AtomicBool::new(false),
         })
@@ -75,13 +78,8 @@ impl Activity {
     pub(crate) fn request(self: &Arc<Self>) -> ActiveRequest {
         self.active.fetch_add(1, Relaxed);
         self.in_head.store(false, Relaxed);
+        self.asked.store(true, Relaxed);
         ActiveRequest(Arc::clone(self))
-    }
-
-    /// HTTP/2 announces requests inside frames, so that only idleness can be watched once the preface is there.
-    pub(crate) fn preface_done(&self) {
-        self.in_head.store(false, Relaxed);
-        self.waiting_since.store(self.now_ms(), Relaxed);
     }
 
     /// The client may still be sending what nobody will read.
@@ -122,7 +120,11 @@ impl Activity {
         };
         if self.active.load(Relaxed) == 0 {
             let since = self.waiting_since.load(Relaxed);
-            let waited = if self.in_head.load(Relaxed) && !http2 {
+            // HTTP/2 announces heads inside frames: bytes after the first request may be a head or not, and only
+            // idleness can be watched. Before it, all that may come is that head.
+            let in_head =
+                if http2 { !self.asked.load(Relaxed) } else { self.in_head.load(Relaxed) };
+            let waited = if in_head {
                 after(since, spans.head, Expired::Head)?
             } else {
                 after(since, spans.idle, Expired::Idle)?
@@ -264,6 +266,21 @@ mod tests {
         assert!(activity.check(&SPANS, false).is_ok());
         tokio::time::advance(Duration::from_secs(10)).await;
         assert_eq!(activity.check(&SPANS, false).err(), Some(Expired::Head));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_preface_alone_buys_no_time_and_an_http2_client_that_asked_may_be_idle() {
+        let (silent, asked) = (Activity::new(), Activity::new());
+        tokio::time::advance(Duration::from_secs(9)).await;
+        // Settings, pings, half a head: no request.
+        silent.read_some();
+        drop(asked.request());
+        asked.read_some();
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(silent.check(&SPANS, true).err(), Some(Expired::Head));
+        assert!(asked.check(&SPANS, true).is_ok());
+        tokio::time::advance(Duration::from_secs(74)).await;
+        assert_eq!(asked.check(&SPANS, true).err(), Some(Expired::Idle));
     }
 
     #[tokio::test(start_paused = true)]
