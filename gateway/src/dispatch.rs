@@ -184,7 +184,10 @@ async fn tried(
     let now = Instant::now();
     let outcome = match &result {
         Ok(_) => {
-            live.record_first_event(now - begun, now.into_std());
+            // A whole answer's time is no time to first event: mixed in, it would make its backend look slow.
+            if call.peek.stream {
+                live.record_first_event(now - begun, now.into_std());
+            }
             Outcome::Success
         }
         Err(failed) => {

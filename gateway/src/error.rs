@@ -24,6 +24,8 @@ pub(crate) enum ErrorKind {
     RequestTimeout,
     NotFound,
     MethodNotAllowed,
+    InvalidApiKey,
+    PermissionDenied,
     ModelNotFound,
     UnknownRegion,
     RegionUnavailable,
@@ -75,6 +77,8 @@ impl ErrorKind {
             Self::MethodNotAllowed => {
                 (S::METHOD_NOT_ALLOWED, "method_not_allowed", INVALID, None, false)
             }
+            Self::InvalidApiKey => (S::UNAUTHORIZED, "invalid_api_key", INVALID, None, false),
+            Self::PermissionDenied => (S::FORBIDDEN, "permission_denied", INVALID, None, false),
             Self::ModelNotFound => (S::NOT_FOUND, "model_not_found", INVALID, None, false),
             Self::UnknownRegion => (S::BAD_REQUEST, "unknown_region", INVALID, None, false),
             Self::RegionUnavailable => {
@@ -121,7 +125,11 @@ const fn upstream_row(kind: FailureKind) -> Row {
         F::Unfinished => (S::BAD_GATEWAY, "upstream_stream_broken", Some(false)),
         F::ClientFault => (S::BAD_REQUEST, "upstream_refused", Some(false)),
     };
-    Row { status, code, class: SERVER, should_retry, warn: true }
+    let class = match kind {
+        F::ModelAbsent | F::ClientFault => INVALID,
+        _ => SERVER,
+    };
+    Row { status, code, class, should_retry, warn: true }
 }
 
 /// One request's end in an error. Boxed: it travels in many results, and nearly never.

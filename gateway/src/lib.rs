@@ -7,6 +7,7 @@
 mod accept;
 mod affinity;
 mod attempt;
+mod auth;
 mod body;
 mod brackets;
 mod call;
@@ -28,6 +29,7 @@ mod prober;
 mod probes;
 mod proxy;
 mod relay;
+mod reloads;
 mod report;
 mod request;
 mod request_id;
@@ -47,7 +49,9 @@ mod upstream;
 mod waiting;
 
 pub use affinity::PREFIX_BYTES;
+pub use auth::{key_digest, key_digest_of_sha256};
 pub use plane::{Plane, World, WorldHandle};
+pub use reloads::{REFUSAL_MAX, Refusal, Reloads};
 pub use request_log::RequestLog;
 pub use run::{Applied, DataPlane, StartError};
 pub use settings::{DrainSettings, ListenSettings, Settings, TlsSettings};

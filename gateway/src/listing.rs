@@ -4,19 +4,25 @@ use adapters::models::{ListedModel, list, one as object};
 use bytes::Bytes;
 use router::model::Model;
 use router::plan::PlanError;
+use router::spec::KeySpec;
 
 use crate::error::Rejection;
 use crate::plane::World;
 use crate::proxy;
 
-/// The body of `GET /v1/models`.
-pub(crate) fn all(world: &World) -> Bytes {
-    list(world.public_models().iter().map(|model| public(model)))
+/// The body of `GET /v1/models`: what this key may use.
+pub(crate) fn all(world: &World, key: Option<&KeySpec>) -> Bytes {
+    let shown = world.public_models().iter().filter(|model| may_use(key, model.name.as_str()));
+    list(shown.map(|model| public(model)))
+}
+
+fn may_use(key: Option<&KeySpec>, name: &str) -> bool {
+    key.is_none_or(|key| key.allows_model(name))
 }
 
 /// The body of `GET /v1/models/{id}`, under the name that was asked for.
-pub(crate) fn one(world: &World, id: &str) -> Result<Bytes, Rejection> {
-    match world.model(id) {
+pub(crate) fn one(world: &World, key: Option<&KeySpec>, id: &str) -> Result<Bytes, Rejection> {
+    match world.model(id).filter(|_| may_use(key, id)) {
         Some(model) => Ok(object(&ListedModel { id, ..public(model) })),
         None => Err(proxy::refused(&PlanError::UnknownModel, id)),
     }

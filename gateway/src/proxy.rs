@@ -9,7 +9,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Version};
 use hyper::body::Incoming;
 use router::Operation;
 use router::plan::{PlanError, Query, RoutePlan, plan};
+use router::spec::KeySpec;
 
+use crate::auth;
 use crate::body::ClientBody;
 use crate::call::{Call, owned};
 use crate::connection::Core;
@@ -26,12 +28,19 @@ const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream; c
 const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache");
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
+/// What is asked for, and by whom.
+pub(crate) struct Asked {
+    pub(crate) operation: Operation,
+    /// The caller's key.
+    pub(crate) key: Option<Arc<KeySpec>>,
+}
+
 /// Serves one inference request.
 pub(crate) async fn serve(
     core: &Arc<Core>,
     report: &mut Report,
     world: &Arc<World>,
-    operation: Operation,
+    asked: &Asked,
     request: Request<Incoming>,
 ) -> Result<Response<ClientBody>, Rejection> {
     let service = world.service();
@@ -42,13 +51,13 @@ pub(crate) async fn serve(
     let peek = request::peeked(&body, service.json_depth, |_, peek| owned(peek)).await?;
     report.stream = peek.stream;
 
-    let plan = route(world, operation, &head.headers, &body.bytes, &peek)?;
+    let plan = route(world, asked, &head.headers, &body.bytes, &peek)?;
     report.model = Some(plan.model().name.to_string());
     let stream = peek.stream;
     let call = Arc::new(Call {
         core: Arc::clone(core),
         world: Arc::clone(world),
-        operation,
+        operation: asked.operation,
         body,
         peek,
         headers: crate::headers::forwarded(&head.headers, &service.forward_headers),
@@ -89,11 +98,13 @@ async fn aborted(core: &Core) {
 
 fn route(
     world: &Arc<World>,
-    operation: Operation,
+    asked: &Asked,
     headers: &HeaderMap,
     body: &Bytes,
     peek: &Peek<'_>,
 ) -> Result<RoutePlan<Arc<Link>>, Rejection> {
+    let key = asked.key.as_deref();
+    auth::permit_model(key, &peek.model)?;
     let region = match headers.get(X_FOREBAY_REGION) {
         None => None,
         Some(value) => Some(value.to_str().map_err(|_| {
@@ -102,10 +113,10 @@ fn route(
     };
     let query = Query {
         model: &peek.model,
-        operation,
+        operation: asked.operation,
         region,
-        key_region: None,
-        key_regions: None,
+        key_region: key.and_then(|key| key.region.as_ref()),
+        key_regions: key.map(|key| key.regions.as_slice()).filter(|regions| !regions.is_empty()),
         affinity: crate::affinity::of(world, headers, body, peek),
         repeatable: true,
     };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use adapters::Usage;
 use http::StatusCode;
 use router::Operation;
+use router::spec::KeySpec;
 use tokio::time::Instant;
 
 use crate::connection::Core;
@@ -34,6 +35,8 @@ pub(crate) struct Report {
     pub(crate) backend: Option<String>,
     pub(crate) region: Option<String>,
     pub(crate) head: Option<String>,
+    /// The caller's key, by name.
+    key: Option<String>,
     pub(crate) attempts: u32,
     pub(crate) stream: bool,
     /// The client's body has come to its end, or there is none.
@@ -57,6 +60,7 @@ impl Report {
             backend: None,
             region: None,
             head: None,
+            key: None,
             attempts: 0,
             stream: false,
             body_read: false,
@@ -76,6 +80,12 @@ impl Report {
     /// The answer is committed: its first content event or its whole body is there.
     pub(crate) fn committed(&mut self) {
         self.first_event.get_or_insert_with(Instant::now);
+    }
+
+    /// Takes note of who is calling.
+    pub(crate) fn caller(&mut self, key: Option<Arc<KeySpec>>) -> Option<Arc<KeySpec>> {
+        self.key = key.as_ref().map(|key| key.name.to_string());
+        key
     }
 
     /// Where the answer, or the last attempt at one, came from.
@@ -149,6 +159,7 @@ impl Drop for Report {
             backend: self.backend.as_deref(),
             region: self.region.as_deref(),
             head: self.head.as_deref(),
+            key: self.key.as_deref(),
             attempts: self.attempts,
             stream: self.stream,
             status,

@@ -34,6 +34,8 @@ pub(crate) struct Line<'a> {
     pub(crate) region: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) head: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) key: Option<&'a str>,
     pub(crate) attempts: u32,
     pub(crate) stream: bool,
     pub(crate) status: u16,
@@ -181,6 +183,7 @@ mod tests {
             backend: None,
             region: None,
             head: None,
+            key: None,
             attempts: 1,
             stream: false,
             status: 200,

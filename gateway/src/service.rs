@@ -21,7 +21,7 @@ use crate::io::ActiveRequest;
 use crate::plane::World;
 use crate::report::Report;
 use crate::request_id::RequestId;
-use crate::{headers, listing, proxy, request};
+use crate::{auth, headers, listing, proxy, request};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -96,18 +96,23 @@ async fn route(
 ) -> Result<Response<ClientBody>, Rejection> {
     request::check_framing(request.headers())?;
     let path = request.uri().path().to_owned();
+    // Who may call is decided on what the path has resolved to, by the same reading of it.
     match resolve(request.method().as_str(), &path) {
         Resolved::Operation(Operation::ListModels) => {
             report.operation = Some(Operation::ListModels);
-            Ok(json(listing::all(world)))
+            let key = report.caller(auth::authenticate(world, request.headers())?);
+            Ok(json(listing::all(world, key.as_deref())))
         }
         Resolved::Model(id) => {
             report.operation = Some(Operation::GetModel);
-            listing::one(world, &id).map(json)
+            let key = report.caller(auth::authenticate(world, request.headers())?);
+            listing::one(world, key.as_deref(), &id).map(json)
         }
         Resolved::Operation(operation) => {
             report.operation = Some(operation);
-            proxy::serve(core, report, world, operation, request).await
+            let key = report.caller(auth::authenticate(world, request.headers())?);
+            let asked = proxy::Asked { operation, key };
+            proxy::serve(core, report, world, &asked, request).await
         }
         Resolved::Preflight { allow } => Ok(preflight(world, request.headers(), allow)),
         Resolved::MethodNotAllowed { allow } => Err(Rejection::method(allow)),

@@ -12,7 +12,9 @@ use crate::model::{Model, Route};
 use crate::poison::Poison;
 use crate::regions::{RegionSet, Regions};
 use crate::serving::{Found, Serving, canonical};
-use crate::spec::{BackendSpec, Catalog, Kind, ModelSpec, Residency, ServiceSpec, SnapshotSpec};
+use crate::spec::{
+    BackendSpec, Catalog, KeyDigest, KeySpec, Kind, ModelSpec, Residency, ServiceSpec, SnapshotSpec,
+};
 use crate::tiers::{Ground, upstream};
 use crate::{chain, validate};
 
@@ -69,6 +71,7 @@ pub struct Snapshot<A> {
     regions: Regions,
     budget: Arc<Budget>,
     poison: Arc<Poison>,
+    keys: HashMap<KeyDigest, Arc<KeySpec>>,
 }
 
 impl<A> Snapshot<A> {
@@ -107,7 +110,9 @@ impl<A> Snapshot<A> {
         let names = with_latest(names, &models, &members);
         let mut public = models.clone();
         public.sort_by(|one, other| one.name.cmp(&other.name));
+        let keys = spec.keys.iter().map(|key| (key.digest, Arc::new(key.clone()))).collect();
         Ok(Self {
+            keys,
             version: previous.map_or(1, |previous| previous.version + 1),
             spec,
             numbers,
@@ -122,6 +127,12 @@ impl<A> Snapshot<A> {
             poison: previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.poison)),
             members,
         })
+    }
+
+    /// The key that a digest stands for.
+    #[must_use]
+    pub fn key(&self, digest: &KeyDigest) -> Option<&Arc<KeySpec>> {
+        self.keys.get(digest)
     }
 
     /// Counts the snapshots that were built, from 1.

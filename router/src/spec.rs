@@ -9,6 +9,7 @@ use crate::ids::{BackendName, ModelName, RegionName};
 
 mod backend;
 mod head;
+mod key;
 mod limits;
 mod model;
 mod secret;
@@ -17,6 +18,7 @@ mod timeouts;
 
 pub use backend::{BackendSpec, Kind, ProbeMode};
 pub use head::{HeadOrder, HeadSpec, RegionSpec};
+pub use key::{AuthSpec, KeyDigest, KeySpec, ModelPattern};
 pub use limits::{BreakerSpec, DiscoverySpec, HealthSpec, RetrySpec};
 pub use model::{DeploymentSpec, ModelSpec, Policy, Residency, SessionSource};
 pub use secret::Secret;
@@ -52,6 +54,10 @@ pub struct SnapshotSpec {
     pub discovery: DiscoverySpec,
     /// The public API.
     pub service: ServiceSpec,
+    /// Whether callers need a key.
+    pub auth: AuthSpec,
+    /// The keys.
+    pub keys: Vec<KeySpec>,
 }
 
 /// A model that was found on a backend.

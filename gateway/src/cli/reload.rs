@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::{io, thread};
 
-use config::{LastGood, Loaded, ProcessEnvironment, Report, Style, WatchOptions, Watcher};
+use config::{Config, LastGood, Loaded, ProcessEnvironment, Report, Style, WatchOptions, Watcher};
 use gateway::DataPlane;
 
 use super::logging::LogHandle;
 use super::serve;
-use super::settings::settings;
+use super::settings::{settings, snapshot};
 
 /// Asks for a reload; asking again before it has begun changes nothing.
 #[derive(Clone)]
@@ -29,7 +29,8 @@ struct Reloader {
     data_plane: Arc<DataPlane>,
     log: LogHandle,
     last_good: LastGood,
-    running: Loaded,
+    /// What cannot change while running is still as this says.
+    started: Config,
 }
 
 /// Watches the files of a configuration and applies what they become.
@@ -45,16 +46,28 @@ pub(crate) fn start(
     let (sender, asked) = sync_channel(1);
     let trigger = Trigger(sender);
     let by_file = trigger.clone();
-    let watcher = Watcher::start(running.files.clone(), WatchOptions::default(), move || {
-        by_file.reload();
-    })?;
+    let mut files = running.files.clone();
+    // A last good configuration was not made from the file, but the file is what gets mended.
+    files.push(path.clone());
+    let watcher = Watcher::start(files, WatchOptions::default(), move || by_file.reload())?;
     let last_good = LastGood::beside(&running.config.store.path);
-    keep(&last_good, &running);
-    let reloader = Reloader { path, data_plane, log, last_good, running };
+    if changed(&path, &running) {
+        trigger.reload();
+    } else {
+        keep(&last_good, &running);
+    }
+    let reloader = Reloader { path, data_plane, log, last_good, started: running.config };
     thread::Builder::new()
         .name("reload".to_owned())
         .spawn(move || reloader.run(&asked, &watcher))?;
     Ok(trigger)
+}
+
+/// Whether the files say something else than what runs: they were edited before they were watched, or what runs is the
+/// last good configuration.
+fn changed(path: &PathBuf, running: &Loaded) -> bool {
+    config::load(std::slice::from_ref(path), &ProcessEnvironment)
+        .map_or(true, |now| now.sources != running.sources)
 }
 
 fn keep(last_good: &LastGood, loaded: &Loaded) {
@@ -64,36 +77,35 @@ fn keep(last_good: &LastGood, loaded: &Loaded) {
 }
 
 impl Reloader {
-    fn run(mut self, asked: &Receiver<()>, watcher: &Watcher) {
+    fn run(self, asked: &Receiver<()>, watcher: &Watcher) {
         while asked.recv().is_ok() {
-            let counters = Arc::clone(&self.data_plane.plane().counters);
             match config::load(std::slice::from_ref(&self.path), &ProcessEnvironment) {
                 Ok(loaded) => {
                     watcher.set_files(loaded.files.clone());
-                    counters.reloaded(self.apply(loaded));
+                    self.apply(&loaded);
                 }
                 Err(report) => {
                     watcher.set_files(report.files.clone());
-                    refuse(&report);
-                    counters.reloaded(false);
+                    self.refuse(&report);
                 }
             }
         }
     }
 
-    /// True when the new configuration is in force.
-    fn apply(&mut self, loaded: Loaded) -> bool {
-        if let Some(report) = serve::unenforced(&loaded) {
-            refuse(&report);
-            return false;
+    fn apply(&self, loaded: &Loaded) {
+        if let Some(report) = serve::unenforced(loaded) {
+            self.refuse(&report);
+            return;
         }
         let config = &loaded.config;
-        let applied =
-            self.data_plane.apply(&settings(config), config.ops.listen, config.snapshot.clone());
+        let applied = self.data_plane.apply(&settings(config), config.ops.listen, snapshot(config));
         match applied {
             Ok(applied) => {
                 self.log.set_level(config.log.level.as_str());
-                let restart = config::needs_restart(&self.running.config, config);
+                let mut restart = config::needs_restart(&self.started, config);
+                restart.extend(applied.needs_restart);
+                restart.sort_unstable();
+                restart.dedup();
                 tracing::info!(version = applied.version, "configuration reloaded");
                 if !restart.is_empty() {
                     tracing::warn!(keys = ?restart, "these changes need a restart");
@@ -101,19 +113,17 @@ impl Reloader {
                 for warning in &loaded.warnings {
                     tracing::warn!(code = warning.code.number(), "{}", warning.message);
                 }
-                keep(&self.last_good, &loaded);
-                self.running = loaded;
-                true
+                keep(&self.last_good, loaded);
             }
             Err(error) => {
                 tracing::error!(%error, "the new configuration is not used; the old one stays");
-                false
             }
         }
     }
-}
 
-fn refuse(report: &Report) {
-    let diagnostics = report.render(Style { color: false });
-    tracing::error!(%diagnostics, "the new configuration is not used; the old one stays");
+    fn refuse(&self, report: &Report) {
+        let diagnostics = report.render(Style { color: false });
+        self.data_plane.plane().reloads.refused(&diagnostics);
+        tracing::error!(%diagnostics, "the new configuration is not used; the old one stays");
+    }
 }

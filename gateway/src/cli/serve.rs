@@ -17,11 +17,15 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::logging::{self, LogHandle};
 use super::notify::notify;
 use super::reload::{self, Trigger};
-use super::settings::settings;
+use super::settings::{settings, snapshot};
 use super::{EXIT_CONFIG, Serve, check, output};
 
 /// Restrictions that this build enforces. Serving with any other would be a lie, so `serve` refuses.
 const ENFORCED: &[RestrictionKind] = &[
+    RestrictionKind::AuthKeys,
+    RestrictionKind::KeyTable,
+    RestrictionKind::KeyModels,
+    RestrictionKind::KeyRegions,
     RestrictionKind::StrictResidency,
     RestrictionKind::LocalInference,
     // Nothing is cached yet, so no copy can be outside.
@@ -96,7 +100,7 @@ pub(crate) fn serve(
     started: impl FnOnce(&Arc<DataPlane>) -> io::Result<Option<Trigger>>,
 ) -> ExitCode {
     let settings = settings(config);
-    let data_plane = match DataPlane::start(&settings, config.ops.listen, config.snapshot.clone()) {
+    let data_plane = match DataPlane::start(&settings, config.ops.listen, snapshot(config)) {
         Ok(data_plane) => Arc::new(data_plane),
         Err(error) => return cannot_start(&error),
     };
@@ -104,7 +108,7 @@ pub(crate) fn serve(
     output::out(&format!("ops on http://{}", data_plane.ops_addr()));
     let ended = started(&data_plane).and_then(|reload| {
         notify("READY=1");
-        wait(&data_plane, settings.drain, reload.as_ref())
+        wait(&data_plane, reload.as_ref())
     });
     data_plane.plane().log.flush(FLUSH_LIMIT);
     match ended {
@@ -209,7 +213,7 @@ fn advise(data_plane: &DataPlane, config: &Config, found: &[(&'static str, bool)
 
 /// Waits for a signal, then lets running answers finish: grace, drain, error events. A second signal ends at once;
 /// SIGHUP reloads.
-fn wait(data_plane: &DataPlane, drain: DrainSettings, reload: Option<&Trigger>) -> io::Result<()> {
+fn wait(data_plane: &DataPlane, reload: Option<&Trigger>) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
@@ -224,7 +228,7 @@ fn wait(data_plane: &DataPlane, drain: DrainSettings, reload: Option<&Trigger>) 
         };
         next().await;
         tokio::select! {
-            () = wind_down(data_plane, drain) => {}
+            () = wind_down(data_plane, data_plane.drain()) => {}
             () = next() => tracing::warn!("a second signal: stopping at once"),
         }
         Ok(())

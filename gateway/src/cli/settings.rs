@@ -1,7 +1,38 @@
 //! From what a configuration says to what the data plane takes.
 
-use config::Config;
+use config::{AuthMode, Config, KeyConfig, KeySecret};
 use gateway::{DrainSettings, ListenSettings, Settings, TlsSettings};
+use router::TenantName;
+use router::spec::{AuthSpec, KeySpec, ModelPattern, SnapshotSpec};
+
+/// What the data plane publishes: routing as it is configured, and the keys under their digests.
+pub(crate) fn snapshot(config: &Config) -> SnapshotSpec {
+    let mut spec = config.snapshot.clone();
+    spec.auth = AuthSpec { required: config.auth.mode == AuthMode::Keys };
+    spec.keys = config.keys.iter().filter_map(key).collect();
+    spec
+}
+
+/// A key without a tenant is its own: their names have the same form.
+fn key(key: &KeyConfig) -> Option<KeySpec> {
+    let tenant = match &key.tenant {
+        Some(tenant) => tenant.clone(),
+        None => TenantName::try_from(key.name.as_str()).ok()?,
+    };
+    Some(KeySpec {
+        name: key.name.clone(),
+        digest: match &key.secret {
+            KeySecret::Plain(secret) => gateway::key_digest(secret.expose()),
+            KeySecret::Sha256(sha256) => gateway::key_digest_of_sha256(sha256),
+        },
+        tenant,
+        models: key.models.iter().cloned().map(ModelPattern::new).collect(),
+        region: key.region.clone(),
+        regions: key.regions.clone(),
+        expires: key.expires,
+        disabled: key.disabled,
+    })
+}
 
 /// The process's settings. The routing part is `config.snapshot` as it is.
 pub(crate) fn settings(config: &Config) -> Settings {
