@@ -1,6 +1,7 @@
 //! From the typed tree to a [`Config`]: what single values cannot know about each other.
 
 mod auth;
+mod located;
 mod models;
 mod names;
 mod objects;
@@ -46,6 +47,7 @@ pub(crate) fn compile(
     compiler.models_beside(&mut config);
     compiler.auth(&mut config);
     compiler.residency(&mut config);
+    compiler.unbuildable(&config.snapshot);
     Some(config)
 }
 

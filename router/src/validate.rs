@@ -22,6 +22,14 @@ pub(crate) fn errors(spec: &SnapshotSpec) -> Vec<BuildError> {
     check.errors
 }
 
+impl SnapshotSpec {
+    /// Everything that is wrong with it; a snapshot can be built from a spec without errors.
+    #[must_use]
+    pub fn errors(&self) -> Vec<BuildError> {
+        errors(self)
+    }
+}
+
 struct Check<'a> {
     spec: &'a SnapshotSpec,
     regions: BTreeSet<&'a str>,
