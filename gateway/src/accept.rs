@@ -68,7 +68,7 @@ pub(crate) fn start(
     thread::Builder::new().name("accept".to_owned()).spawn(move || {
         runtime.block_on(async move {
             match TcpListener::from_std(listener) {
-                Ok(listener) => run(&listener, &cores, &places, &mut stopped, &counters).await,
+                Ok(listener) => run(listener, &cores, &places, &mut stopped, &counters).await,
                 Err(error) => tracing::error!(%error, "the public listener failed"),
             }
         });
@@ -77,7 +77,7 @@ pub(crate) fn start(
 }
 
 async fn run(
-    listener: &TcpListener,
+    listener: TcpListener,
     cores: &[CoreHandle],
     places: &Places,
     stopped: &mut Stopped,
@@ -85,22 +85,37 @@ async fn run(
 ) {
     loop {
         let accepted = tokio::select! {
-            accepted = accept_one(listener, places) => accepted,
-            () = stopped.stopped() => return,
+            accepted = accept_one(&listener, places) => accepted,
+            () = stopped.stopped() => break,
         };
         match accepted {
-            Ok(accepted) => {
-                counters.connections_accepted.increment(1);
-                if let Some(core) = cores.iter().min_by_key(|core| core.load()) {
-                    core.hand(accepted);
-                }
-            }
+            Ok(accepted) => hand(accepted, cores, counters),
             Err(error) => {
                 counters.accept_errors.increment(1);
                 tracing::warn!(%error, "accept failed; pausing");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
+    }
+    if let Ok(listener) = listener.into_std() {
+        clear(&listener, cores, places, counters);
+    }
+}
+
+/// Takes those whom the kernel has already let in: closing the listener would cut them off.
+fn clear(listener: &StdListener, cores: &[CoreHandle], places: &Places, counters: &Counters) {
+    while let Ok(place) = Arc::clone(&places.free).try_acquire_owned()
+        && let Ok((socket, _)) = listener.accept()
+        && socket.set_nonblocking(true).is_ok()
+    {
+        hand(Accepted { socket, place }, cores, counters);
+    }
+}
+
+fn hand(accepted: Accepted, cores: &[CoreHandle], counters: &Counters) {
+    counters.connections_accepted.increment(1);
+    if let Some(core) = cores.iter().min_by_key(|core| core.load()) {
+        core.hand(accepted);
     }
 }
 
