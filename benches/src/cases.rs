@@ -7,6 +7,7 @@ use bytes::Bytes;
 use router::spec::Kind;
 
 use crate::inputs;
+use crate::world::plans;
 
 /// JSON depth that the gateway allows by default.
 const DEPTH_MAX: u32 = 128;
@@ -16,7 +17,7 @@ const UPSTREAM_MODEL: &str = "mistralai/Mistral-7B-Instruct-v0.3";
 /// A case: its name, and what does it so often.
 pub(crate) type Case = (&'static str, fn(u64));
 
-pub(crate) const CASES: [Case; 11] = [
+pub(crate) const CASES: [Case; 12] = [
     ("peek_small", |times| peeks(&inputs::small_chat(), times)),
     ("peek_8k", |times| peeks(&inputs::chat(8 << 10), times)),
     ("peek_1m", |times| peeks(&inputs::chat(1 << 20), times)),
@@ -28,6 +29,7 @@ pub(crate) const CASES: [Case; 11] = [
     ("scan_event_in_two_parts", scans_halves),
     ("scan_stream_head_and_end", scans_ends),
     ("inspect_answer", inspects),
+    ("plan_in_a_large_world", plans),
 ];
 
 fn peeks(body: &Bytes, times: u64) {

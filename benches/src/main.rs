@@ -5,6 +5,7 @@
 
 mod cases;
 mod inputs;
+mod world;
 
 use std::io::Write as _;
 use std::process::ExitCode;
