@@ -1,6 +1,5 @@
 //! Backends that die and come back, as processes, under an open-loop load. Counts are asserted; times are printed.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 #[expect(dead_code, reason = "each test file uses its part of the harness")]
 mod support;
 

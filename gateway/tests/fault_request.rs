@@ -1,6 +1,5 @@
 //! Requests that harm those who take them, and requests that nobody can serve.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
 #[expect(dead_code, reason = "each test file uses its part of the harness")]
 mod support;
 

@@ -1,6 +1,5 @@
 //! Where requests go when their first choice is gone, asked away, full or on its way out.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
 #[expect(dead_code, reason = "each test file uses its part of the harness")]
 mod support;
 
