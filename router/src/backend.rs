@@ -343,10 +343,12 @@ impl<A> Backend<A> {
 
     /// Share of its weight that counts, 0.1 to 1.
     pub(crate) fn ramp(&self, now: Instant) -> f64 {
-        let span = Duration::from_millis(self.slow_start_millis.load(Relaxed));
         let Some(from) = self.ramp_from.get() else { return 1.0 };
+        let span = Duration::from_millis(self.slow_start_millis.load(Relaxed));
         let elapsed = now.saturating_duration_since(from);
         if elapsed >= span {
+            // Over: the next one who asks has no sums to do.
+            self.ramp_from.clear(from);
             return 1.0;
         }
         (elapsed.as_secs_f64() / span.as_secs_f64()).clamp(RAMP_START, 1.0)

@@ -27,26 +27,30 @@ pub(crate) struct Choice {
     pub(crate) weight: f64,
     /// Requests under way there, from us.
     pub(crate) in_flight: u32,
-    /// Requests in front of a new one, from anyone.
-    pub(crate) pressure: f64,
-    /// Seconds to the first event; `None` = never measured.
-    pub(crate) first_event: Option<f64>,
     /// It would have to load the model first.
     pub(crate) cold: bool,
     /// It would be the one trial of a breaker that is not closed.
     pub(crate) trial: bool,
 }
 
-impl Choice {
+/// How busy a member is; what `least_load` compares.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Measure {
+    /// Requests in front of a new one, from anyone.
+    pub(crate) pressure: f64,
+    /// Seconds to the first event; `None` = never measured.
+    pub(crate) first_event: Option<f64>,
+}
+
+impl Measure {
     /// Peak EWMA of the time to the first event x (pressure + 1) / weight, given a time for what was never measured.
-    pub(crate) fn cost(&self, otherwise: f64) -> f64 {
-        self.first_event.unwrap_or(otherwise) * (self.pressure + 1.0) / self.weight
+    pub(crate) fn cost(&self, weight: f64, otherwise: f64) -> f64 {
+        self.first_event.unwrap_or(otherwise) * (self.pressure + 1.0) / weight
     }
 
-    /// Whether it is the better of two. A member that was never measured is taken to be as fast as the other.
-    fn beats(&self, other: &Self) -> bool {
-        let otherwise = |one: &Self| one.first_event.unwrap_or(1.0).max(1e-6);
-        self.cost(otherwise(other)) < other.cost(otherwise(self))
+    /// The time that a member which was never measured is taken to need when it is compared with this one.
+    fn time(&self) -> f64 {
+        self.first_event.unwrap_or(1.0).max(1e-6)
     }
 }
 
@@ -59,16 +63,21 @@ pub(crate) fn listed(count: usize, judge: impl Fn(usize) -> Option<Choice>) -> O
 pub(crate) fn least_load(
     count: usize,
     judge: impl Fn(usize) -> Option<Choice>,
+    measure: impl Fn(&Choice) -> Measure,
     rng: &mut fastrand::Rng,
 ) -> Option<Choice> {
     let mut sample = sample(count, judge, rng);
-    let warm = |choice: &Choice| !choice.cold && choice.pressure < WARM_QUEUE * choice.weight;
-    if sample.iter().any(warm) {
-        sample.retain(|choice| !choice.cold);
+    if sample.iter().any(|choice| choice.cold) {
+        let free = |choice: &Choice| measure(choice).pressure < WARM_QUEUE * choice.weight;
+        if sample.iter().any(|choice| !choice.cold && free(choice)) {
+            sample.retain(|choice| !choice.cold);
+        }
     }
     let first = draw(&mut sample, rng)?;
     let Some(second) = draw(&mut sample, rng) else { return Some(first) };
-    Some(if second.beats(&first) { second } else { first })
+    let (one, other) = (measure(&first), measure(&second));
+    let better = other.cost(second.weight, one.time()) < one.cost(first.weight, other.time());
+    Some(if better { second } else { first })
 }
 
 /// Members that may be used: all of a small tier, some of a large one.
@@ -137,8 +146,11 @@ pub(crate) fn hashed(
         // With even weights the logarithm changes no order.
         if even { hash } else { -choice.weight / hash.ln() }
     };
-    let best = |one: &Choice, other: &Choice| rank(one).total_cmp(&rank(other));
-    usable().filter(fits).max_by(best).or_else(|| usable().max_by(best))
+    let best = |choices: &mut dyn Iterator<Item = Choice>| {
+        let ranked = choices.map(|choice| (rank(&choice), choice));
+        ranked.max_by(|(one, _), (other, _)| one.total_cmp(other)).map(|(_, choice)| choice)
+    };
+    best(&mut usable().filter(fits)).or_else(|| best(&mut usable()))
 }
 
 /// A number spread over all 64 bits (the finaliser of `SplitMix64`).

@@ -30,6 +30,13 @@ impl AtomicInstant {
         self.epoch.checked_add(Duration::from_millis(millis))
     }
 
+    /// Makes it absent, unless it changed from `seen` meanwhile.
+    pub(crate) fn clear(&self, seen: Instant) {
+        let seen = self.encode(seen);
+        // Someone else was faster: that is as good.
+        let _ = self.millis.compare_exchange(seen, 0, Relaxed, Relaxed);
+    }
+
     /// Whether it lies after `at`, both to the millisecond.
     pub(crate) fn after(&self, at: Instant) -> bool {
         self.millis.load(Relaxed) > self.encode(at)

@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::balance::{self, Choice, LOAD_BOUND};
 use crate::candidate::Exhausted;
 use crate::ids::{BackendName, HeadName, ModelName, RegionName};
-use crate::judge::{Limits, PassedOver, judge};
+use crate::judge::{Limits, PassedOver, judge, measure};
 use crate::model::{Model, Tier};
 use crate::plan::{Blocked, Observer, PlanError, Query, RoutePlan, plan};
 use crate::snapshot::Snapshot;
@@ -216,7 +216,8 @@ impl<A> View<'_, A> {
             (Policy::Session(_), Some(affinity)) => Some((affinity, None)),
             (Policy::LeastLoad | Policy::PrefixHash | Policy::Session(_), _) => {
                 left.sort_by(|one, other| {
-                    one.cold.cmp(&other.cold).then(one.cost(1.0).total_cmp(&other.cost(1.0)))
+                    let score = |choice: &Choice| self.score(tier, choice);
+                    one.cold.cmp(&other.cold).then(score(one).total_cmp(&score(other)))
                 });
                 return left;
             }
@@ -234,6 +235,10 @@ impl<A> View<'_, A> {
             left.retain(|choice| choice.index != next.index);
             order.push(next);
         }
+    }
+
+    fn score(&self, tier: &Tier, choice: &Choice) -> f64 {
+        measure(self.snapshot, tier, choice, self.now).cost(choice.weight, 1.0)
     }
 
     fn take(&mut self, tier: &Tier, choice: &Choice) -> Verdict {
@@ -261,7 +266,7 @@ impl<A> View<'_, A> {
         Some(ExplainedCandidate {
             backend: member.spec.name.clone(),
             upstream_model: Some(deployment.upstream.clone()),
-            score: choice.map(|choice| choice.cost(1.0)),
+            score: choice.map(|choice| self.score(tier, &choice)),
             in_flight: member.live.in_flight(),
             cold: choice.is_some_and(|choice| choice.cold),
             trial: choice.is_some_and(|choice| choice.trial),

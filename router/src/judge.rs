@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use crate::balance::Choice;
+use crate::balance::{Choice, Measure};
 use crate::breaker::{Admission, Rejected};
-use crate::model::{Deployment, Model};
+use crate::model::{Deployment, Model, Tier};
 use crate::operation::Operation;
 use crate::plan::is_cold;
 use crate::regions::RegionSet;
@@ -143,9 +143,23 @@ pub(crate) fn judge<A>(
         key: deployment.key,
         weight: f64::from(deployment.weight) * live.ramp(now),
         in_flight,
-        pressure: live.pressure(now),
-        first_event: live.first_event(now),
         cold: is_cold(member, deployment, now),
         trial,
     })
+}
+
+/// How busy one of a tier's members is.
+pub(crate) fn measure<A>(
+    snapshot: &Snapshot<A>,
+    tier: &Tier,
+    choice: &Choice,
+    now: Instant,
+) -> Measure {
+    let deployment = tier.members.get(choice.index);
+    let member = deployment.and_then(|deployment| snapshot.member_at(deployment.backend));
+    let live = member.map(|member| &member.live);
+    Measure {
+        pressure: live.map_or(0.0, |live| live.pressure(now)),
+        first_event: live.and_then(|live| live.first_event(now)),
+    }
 }

@@ -9,7 +9,7 @@ use crate::backend::Slot;
 use crate::balance::Choice;
 use crate::breaker::Permit;
 use crate::budget::RetryTicket;
-use crate::judge::{Limits, PassedOver, judge};
+use crate::judge::{Limits, PassedOver, judge, measure};
 use crate::model::{Deployment, Model, Tier};
 use crate::outcome::{Failure, Retry, Stage};
 use crate::panic::Survey;
@@ -194,7 +194,8 @@ impl<A> RoutePlan<A> {
                 let member = tier.members.get(index).filter(|_| !lost.contains(&index))?;
                 judge(&snapshot, model, member, index, &self.limits, &self.tried, now).ok()
             };
-            let drawn = stages::choose(model, tier, self.affinity, fit, rng);
+            let measure = |choice: &Choice| measure(&snapshot, tier, choice, now);
+            let drawn = stages::choose(model, tier, self.affinity, fit, measure, rng);
             let Some(choice) = drawn else { break };
             match self.claim(model, tier, &choice, now) {
                 Claim::Won(candidate) => return Draw::Won(candidate),

@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use crate::balance::{self, Choice, LOAD_BOUND};
+use crate::balance::{self, Choice, LOAD_BOUND, Measure};
 use crate::judge::Limits;
 use crate::model::{Model, Tier};
 use crate::plan::{PlanError, Query};
@@ -187,6 +187,7 @@ pub(crate) fn choose(
     tier: &Tier,
     affinity: Option<u64>,
     fit: impl Fn(usize) -> Option<Choice>,
+    measure: impl Fn(&Choice) -> Measure,
     rng: &mut fastrand::Rng,
 ) -> Option<Choice> {
     let count = tier.members.len();
@@ -200,7 +201,7 @@ pub(crate) fn choose(
         }
         (Policy::Session(_), Some(affinity)) => balance::hashed(count, fit, affinity, None),
         (Policy::LeastLoad | Policy::PrefixHash | Policy::Session(_), _) => {
-            balance::least_load(count, fit, rng)
+            balance::least_load(count, fit, measure, rng)
         }
     }
 }

@@ -8,11 +8,14 @@ fn choice(index: usize, weight: f64) -> Choice {
         key: key(&format!("backend-{index}")),
         weight,
         in_flight: 0,
-        pressure: 0.0,
-        first_event: Some(0.1),
         cold: false,
         trial: false,
     }
+}
+
+/// As fast as all others, with so many requests in front.
+fn busy(pressure: f64) -> Measure {
+    Measure { pressure, first_event: Some(0.1) }
 }
 
 fn shares(count: usize, rounds: u32, mut draw: impl FnMut(u32) -> usize) -> Vec<f64> {
@@ -50,12 +53,10 @@ fn looking_at_whose_turn_it_is_changes_nothing() {
 #[test]
 fn least_load_prefers_the_less_loaded_of_two() {
     let mut rng = fastrand::Rng::with_seed(3);
-    let fit = |index: usize| {
-        let pressure = [0.0, 9.0][index];
-        Some(Choice { pressure, ..choice(index, 1.0) })
-    };
+    let fit = |index: usize| Some(choice(index, 1.0));
+    let measure = |choice: &Choice| busy([0.0, 9.0][choice.index]);
     for _ in 0..100 {
-        assert_eq!(least_load(2, fit, &mut rng).unwrap().index, 0);
+        assert_eq!(least_load(2, fit, measure, &mut rng).unwrap().index, 0);
     }
 }
 
@@ -63,11 +64,12 @@ fn least_load_prefers_the_less_loaded_of_two() {
 fn a_slow_backend_gets_a_small_share() {
     // Open loop in equilibrium: requests under way follow rate x time, so the score alone decides.
     let mut rng = fastrand::Rng::with_seed(5);
-    let slow = |index: usize| {
-        let first_event = Some(if index == 0 { 1.0 } else { 0.1 });
-        Some(Choice { first_event, pressure: 3.0, ..choice(index, 1.0) })
+    let fit = |index: usize| Some(choice(index, 1.0));
+    let slow = |choice: &Choice| Measure {
+        pressure: 3.0,
+        first_event: Some(if choice.index == 0 { 1.0 } else { 0.1 }),
     };
-    let shares = shares(3, 10_000, |_| least_load(3, slow, &mut rng).unwrap().index);
+    let shares = shares(3, 10_000, |_| least_load(3, fit, slow, &mut rng).unwrap().index);
     assert!(shares[0] <= 0.15, "{shares:?}");
 }
 
@@ -80,11 +82,9 @@ fn weights_show_in_the_work_under_way() {
     let mut queue = std::collections::VecDeque::new();
     let mut served = [0_u32; 3];
     for _ in 0..20_000 {
-        let fit = |index: usize| {
-            let pressure = f64::from(under_way[index]);
-            Some(Choice { pressure, ..choice(index, weights[index]) })
-        };
-        let index = least_load(3, fit, &mut rng).unwrap().index;
+        let fit = |index: usize| Some(choice(index, weights[index]));
+        let measure = |choice: &Choice| busy(f64::from(under_way[choice.index]));
+        let index = least_load(3, fit, measure, &mut rng).unwrap().index;
         under_way[index] += 1;
         served[index] += 1;
         queue.push_back(index);
@@ -101,32 +101,30 @@ fn weights_show_in_the_work_under_way() {
 #[test]
 fn a_backend_that_has_the_model_is_preferred_until_it_is_busy() {
     let mut rng = fastrand::Rng::with_seed(1);
-    let world = |pressure: f64| {
-        move |index: usize| {
-            let warm = index == 4;
-            let pressure = if warm { pressure } else { 0.0 };
-            Some(Choice { cold: !warm, pressure, ..choice(index, 1.0) })
-        }
+    let fit = |index: usize| Some(Choice { cold: index != 4, ..choice(index, 1.0) });
+    let draw = |pressure: f64, rng: &mut fastrand::Rng| {
+        let measure = |choice: &Choice| busy(if choice.cold { 0.0 } else { pressure });
+        least_load(5, fit, measure, rng).unwrap().index
     };
     for _ in 0..100 {
-        assert_eq!(least_load(5, world(3.0), &mut rng).unwrap().index, 4);
+        assert_eq!(draw(3.0, &mut rng), 4);
     }
-    let others = (0..100).filter(|_| least_load(5, world(20.0), &mut rng).unwrap().index != 4);
-    assert!(others.count() > 50);
+    assert!((0..100).filter(|_| draw(20.0, &mut rng) != 4).count() > 50);
 }
 
 #[test]
 fn a_large_tier_is_sampled_and_a_lone_survivor_is_found() {
     let mut rng = fastrand::Rng::with_seed(1);
+    let idle = |_: &Choice| busy(0.0);
     let lone = |index: usize| (index == 437).then(|| choice(index, 1.0));
-    assert_eq!(least_load(500, lone, &mut rng).unwrap().index, 437);
-    assert!(least_load(500, |_| None, &mut rng).is_none());
+    assert_eq!(least_load(500, lone, idle, &mut rng).unwrap().index, 437);
+    assert!(least_load(500, |_| None, idle, &mut rng).is_none());
     let looked = std::cell::Cell::new(0);
     let counting = |index: usize| {
         looked.set(looked.get() + 1);
         Some(choice(index, 1.0))
     };
-    least_load(500, counting, &mut rng).unwrap();
+    least_load(500, counting, idle, &mut rng).unwrap();
     assert!(looked.get() <= SAMPLE, "{}", looked.get());
 }
 
@@ -178,7 +176,7 @@ proptest! {
         let count = fits.len();
         let drawn = [
             listed(count, fit),
-            least_load(count, fit, &mut rng),
+            least_load(count, fit, |_| busy(0.0), &mut rng),
             hashed(count, fit, affinity, None),
             hashed(count, fit, affinity, Some(LOAD_BOUND)),
             turns.look(count, fit),
