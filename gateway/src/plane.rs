@@ -13,6 +13,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::dial::{DialError, Target};
 use crate::poison::Served;
+use crate::reloads::Reloads;
 use crate::request_log::RequestLog;
 use crate::settings::ListenSettings;
 use crate::shutdown::Shutdown;
@@ -35,6 +36,8 @@ pub struct Plane {
     pub counters: Arc<Counters>,
     /// One line per request.
     pub log: Arc<RequestLog>,
+    /// What became of the configurations that were offered.
+    pub reloads: Reloads,
     /// Bodies that were served of late.
     pub(crate) served: Served,
     buffered: Arc<AtomicU64>,
@@ -55,6 +58,7 @@ impl Plane {
             listen: ArcSwap::from_pointee(listen),
             tls: RwLock::new(tls),
             shutdown,
+            reloads: Reloads::new(Arc::clone(&counters)),
             counters,
             log,
             served: Served::default(),

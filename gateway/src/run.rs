@@ -15,7 +15,7 @@ use crate::ops;
 use crate::plane::{Link, Plane};
 use crate::prober;
 use crate::request_log::RequestLog;
-use crate::settings::{Settings, TlsSettings};
+use crate::settings::{DrainSettings, Settings, TlsSettings};
 use crate::shutdown::{Phase, Shutdown};
 use crate::stopper::Stopper;
 use crate::telemetry::Counters;
@@ -120,7 +120,7 @@ impl DataPlane {
     }
 
     /// Changes everything that can change while running. New listeners are opened before old ones close, and the snapshot
-    /// is swapped last, once; an error changes nothing.
+    /// is swapped last, once; an error changes nothing. Either is counted.
     ///
     /// # Errors
     /// As [`Self::start`].
@@ -130,36 +130,60 @@ impl DataPlane {
         ops: SocketAddr,
         spec: SnapshotSpec,
     ) -> Result<Applied, StartError> {
+        let applied = self.change(settings, ops, spec);
+        match &applied {
+            Ok(_) => self.plane.reloads.applied(),
+            Err(error) => self.plane.reloads.refused(&error.to_string()),
+        }
+        applied
+    }
+
+    fn change(
+        &self,
+        settings: &Settings,
+        ops: SocketAddr,
+        spec: SnapshotSpec,
+    ) -> Result<Applied, StartError> {
         let mut current = self.current();
         let tls = acceptor(settings.public.tls.as_ref())?;
-        let moved =
-            |asked: SocketAddr, now: SocketAddr| (asked != now).then(|| listen(asked)).transpose();
-        let new_public = moved(settings.public.listen, current.settings.public.listen)?;
-        let new_ops = moved(ops, current.ops_asked)?;
+        // New listeners accept from here on; should the spec be refused, dropping them closes them.
+        let public =
+            Move::of(current.settings.public.listen, settings.public.listen, |listener| {
+                serve_public(&self.plane, &self.cores, &self.places, listener)
+            })?;
+        let operations =
+            Move::of(current.ops_asked, ops, |listener| serve_ops(&self.plane, listener))?;
         let version =
             self.plane.world.publish(spec, std::time::Instant::now()).map_err(StartError::Build)?;
         self.plane.set_tls(tls);
         self.plane.listen.store(Arc::new(settings.public.clone()));
         self.places.resize(settings.public.connections_max);
-        if let Some(listener) = new_public {
-            let next = serve_public(&self.plane, &self.cores, &self.places, listener)?;
-            std::mem::replace(&mut current.public, next).stop.stop();
-        }
-        if let Some(listener) = new_ops {
-            let next = serve_ops(&self.plane, listener)?;
-            std::mem::replace(&mut current.ops, next).stop.stop();
-        }
         let mut needs_restart = Vec::new();
         if cores(settings) != self.cores.len() {
             needs_restart.push("server.threads");
         }
+        let listened = current.settings.public.listen;
         current.settings = settings.clone();
-        current.ops_asked = ops;
+        if !public.finish(&mut current.public) {
+            current.settings.public.listen = listened;
+            needs_restart.push("server.listen");
+        }
+        if operations.finish(&mut current.ops) {
+            current.ops_asked = ops;
+        } else {
+            needs_restart.push("ops.listen");
+        }
         Ok(Applied { version, needs_restart })
     }
 
     fn current(&self) -> MutexGuard<'_, Current> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How a shutdown would proceed now.
+    #[must_use]
+    pub fn drain(&self) -> DrainSettings {
+        self.current().settings.drain
     }
 
     /// Where clients connect, with the real port.
@@ -204,6 +228,53 @@ fn listen(address: SocketAddr) -> Result<StdListener, StartError> {
     let listener = StdListener::bind(address)
         .and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
     listener.map_err(|source| StartError::Listen { address, source })
+}
+
+/// What becomes of a listener when a changed configuration asks for an address.
+enum Move {
+    /// Nothing: it is the same.
+    Stays,
+    /// This one takes over.
+    To(Listening),
+    /// The system lets nobody have the new address while the old one is listened on: same port, and one of the two is
+    /// "all addresses". Closing first would refuse clients, so that waits for a restart.
+    Overlaps,
+}
+
+impl Move {
+    fn of(
+        now: SocketAddr,
+        asked: SocketAddr,
+        serve: impl FnOnce(StdListener) -> io::Result<Listening>,
+    ) -> Result<Self, StartError> {
+        if asked == now {
+            return Ok(Self::Stays);
+        }
+        let all = asked.ip().is_unspecified() || now.ip().is_unspecified();
+        match listen(asked) {
+            Ok(listener) => Ok(Self::To(serve(listener)?)),
+            Err(StartError::Listen { source, .. })
+                if source.kind() == io::ErrorKind::AddrInUse
+                    && asked.port() == now.port()
+                    && all =>
+            {
+                Ok(Self::Overlaps)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Stops the old listener where a new one took over; false = that has to wait for a restart.
+    fn finish(self, running: &mut Listening) -> bool {
+        match self {
+            Self::Stays => true,
+            Self::To(next) => {
+                std::mem::replace(running, next).stop.stop();
+                true
+            }
+            Self::Overlaps => false,
+        }
+    }
 }
 
 fn serve_public(

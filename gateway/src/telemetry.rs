@@ -210,7 +210,7 @@ impl Counters {
     }
 
     /// Counts a reload; a refused one leaves the old configuration in force.
-    pub fn reloaded(&self, applied: bool) {
+    pub(crate) fn reloaded(&self, applied: bool) {
         self.reloads[usize::from(applied)].increment(1);
         self.show_config(applied);
     }
