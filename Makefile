@@ -3,10 +3,10 @@ CARGO ?= cargo
 # Passed through to what is run: make run ARGS="--config forebay.toml"
 ARGS ?=
 
-.PHONY: help run demo test check bench load conformance dockerfile docs clean
+.PHONY: help run demo test check bench load conformance h2spec dockerfile docs clean
 
 help: ## Lists the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 run: ## Builds and runs the gateway; ARGS="--config FILE" for a file of your own
 	$(CARGO) run --bin forebay -- serve $(ARGS)
@@ -30,6 +30,9 @@ load: ## k6 against `forebay demo`; RATE and DURATION from the environment
 
 conformance: ## Real vLLM, llama-server and Ollama on tiny models; installs take a while the first time
 	conformance/run $(ARGS)
+
+h2spec: ## h2spec --strict in clear text and over TLS; needs Go
+	scripts/h2spec.sh
 
 dockerfile: ## Runs the Dockerfile's build stage without a container engine
 	scripts/check-dockerfile.sh
