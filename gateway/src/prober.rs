@@ -95,6 +95,8 @@ impl Watch {
             let Some(member) = world.backend(self.name.as_str()).cloned() else { return };
             let spec = Arc::clone(world.spec());
             drop(world);
+            // A shorter interval holds from now on, not after the last long one.
+            self.list = self.list.min(Instant::now() + spec.discovery.interval);
             self.hurry(&member);
             if Instant::now() >= self.list && member.spec.models.is_none() {
                 self.discover(&member, &spec).await;

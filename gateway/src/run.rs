@@ -12,7 +12,7 @@ use router::spec::SnapshotSpec;
 use crate::accept::{self, Places};
 use crate::core::{self, CoreHandle};
 use crate::ops;
-use crate::plane::{Link, Plane};
+use crate::plane::{Link, Plane, World};
 use crate::prober;
 use crate::request_log::RequestLog;
 use crate::settings::{DrainSettings, Settings, TlsSettings};
@@ -153,8 +153,10 @@ impl DataPlane {
             })?;
         let operations =
             Move::of(current.ops_asked, ops, |listener| serve_ops(&self.plane, listener))?;
+        let before = self.plane.world.load();
         let version =
             self.plane.world.publish(spec, std::time::Instant::now()).map_err(StartError::Build)?;
+        self.retire(&before);
         self.plane.set_tls(tls);
         self.plane.listen.store(Arc::new(settings.public.clone()));
         self.places.resize(settings.public.connections_max);
@@ -174,6 +176,16 @@ impl DataPlane {
             needs_restart.push("ops.listen");
         }
         Ok(Applied { version, needs_restart })
+    }
+
+    /// Backends that are gone are not shown as up while their last streams finish.
+    fn retire(&self, before: &World) {
+        let now = self.plane.world.load();
+        for member in before.backends() {
+            if now.backend(member.spec.name.as_str()).is_none() {
+                member.live.attachment.counters.show(member.live.in_flight(), false);
+            }
+        }
     }
 
     fn current(&self) -> MutexGuard<'_, Current> {

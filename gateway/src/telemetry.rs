@@ -96,6 +96,13 @@ impl BackendCounters {
     }
 }
 
+impl Drop for BackendCounters {
+    /// A backend that is gone is not up, and nothing runs on it.
+    fn drop(&mut self) {
+        self.show(0, false);
+    }
+}
+
 const fn operation_label(index: usize) -> &'static str {
     if index < Operation::ALL.len() { Operation::ALL[index].as_str() } else { "none" }
 }

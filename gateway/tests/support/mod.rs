@@ -9,6 +9,7 @@
 )]
 
 pub mod client;
+pub mod edits;
 pub mod process;
 pub mod streams;
 
@@ -121,9 +122,15 @@ impl Gateway {
 
     /// Starts the binary with these arguments and waits for its addresses.
     pub fn spawn(args: &[&str], dir: TempDir) -> Self {
-        let mut child = command()
+        let mut command = command();
+        command.args(args);
+        Self::run(command, dir)
+    }
+
+    /// As [`Self::spawn`], with a command that may have an environment of its own.
+    pub fn run(mut command: Command, dir: TempDir) -> Self {
+        let mut child = command
             .current_dir(dir.path())
-            .args(args)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
