@@ -96,6 +96,13 @@ impl Fake {
         serde_json::from_value(self.client().get("/control/stats").json()).unwrap()
     }
 
+    /// How often a path was asked for, as far as it remembers.
+    pub fn asked(&self, path: &str) -> usize {
+        let requests = self.client().get("/control/requests").json();
+        let requests = requests.as_array().unwrap().iter();
+        requests.filter(|request| request["target"] == path).count()
+    }
+
     /// Straight to it, past the gateway.
     pub fn client(&self) -> Client {
         Client::new(self.addr)

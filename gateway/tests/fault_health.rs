@@ -1,0 +1,99 @@
+//! What probes find out, and what they must not believe: sleep, shutdown, a dead runner behind a living API, cold models.
+
+#[expect(dead_code, reason = "each test file uses its part of the harness")]
+mod support;
+
+use loadtest::{At, How, Script};
+use support::process::{Fake, attempts, from, is_up, settle, wait_up};
+use support::{Gateway, wait_until};
+
+const QUICK: &str = "[health]\ninterval = \"100ms\"\ntimeout = \"200ms\"\n\
+                     open_probe_min = \"50ms\"\nopen_probe_max = \"100ms\"\n";
+
+/// Two servers of one kind; the first is tried first.
+fn two(profile: &'static str, tables: &str) -> ([Fake; 2], Gateway) {
+    let script = Script::words(3, 0);
+    let fakes = [Fake::start(profile, "tiny", &script), Fake::start(profile, "tiny", &script)];
+    let backends = fakes[0].table("a") + &fakes[1].table("b");
+    let gateway = Gateway::start(&format!(
+        "{backends}[[head]]\nname = \"both\"\nregion = \"eu\"\nbackends = [\"a\", \"b\"]\n\
+         order = \"listed\"\n[[model]]\nname = \"tiny\"\nregion = \"eu\"\npriority_head = \"both\"\n{tables}"
+    ));
+    settle(&gateway, &["a", "b"]);
+    (fakes, gateway)
+}
+
+fn served_by(gateway: &Gateway) -> String {
+    let reply = gateway.client().chat_stream("tiny", "");
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    assert!(reply.looks_whole(), "{}", reply.text());
+    from(&reply).to_owned()
+}
+
+/// A sleeping vLLM answers its health route and would answer nothing else.
+#[test]
+fn a_sleeping_backend_is_left_until_it_wakes() {
+    let (fakes, gateway) = two("vllm", QUICK);
+    assert_eq!(served_by(&gateway), "a");
+    fakes[0].vitals(r#"{"sleep_state":"weights_offloaded"}"#);
+    wait_up(&gateway, "a", false);
+    assert_eq!(served_by(&gateway), "b");
+    fakes[0].vitals(r#"{"sleep_state":"awake"}"#);
+    wait_until("work for it again", || served_by(&gateway) == "a");
+    assert_eq!(attempts(&gateway, "a", "failure"), 0);
+}
+
+/// Without any traffic, a sick health route is enough; so is one that hangs.
+#[test]
+fn probes_alone_take_a_backend_out_and_back() {
+    let (fakes, gateway) = two("vllm", QUICK);
+    for health in ["503", "0"] {
+        fakes[0].vitals(&format!("{{\"health\":{health}}}"));
+        wait_up(&gateway, "a", false);
+        assert_eq!(served_by(&gateway), "b");
+        fakes[0].vitals(r#"{"health":200}"#);
+        wait_until("work for it again", || served_by(&gateway) == "a");
+    }
+    assert_eq!(attempts(&gateway, "a", "failure"), 0);
+}
+
+/// Ollama's API answers while the runner behind it is frozen: passed probes do not bring it back.
+#[test]
+fn a_frozen_runner_behind_a_healthy_api_is_left() {
+    let (fakes, gateway) = two("ollama", &format!("[timeouts]\nfirst_event = \"100ms\"\n{QUICK}"));
+    // Loads the model: once that is known, waiting for a first event is not waiting for a load.
+    assert_eq!(served_by(&gateway), "a");
+    let looks = fakes[0].asked("/api/ps");
+    wait_until("two looks at what is loaded", || fakes[0].asked("/api/ps") >= looks + 2);
+    fakes[0].script(&Script::broken(At::Request, How::Hang));
+    wait_until("the runner to be left", || {
+        assert_eq!(served_by(&gateway), "b");
+        !is_up(&gateway, "a")
+    });
+    for _ in 0..50 {
+        assert_eq!(served_by(&gateway), "b");
+    }
+    // Five opened it; one trial, which a passed probe allowed, failed.
+    let failures = attempts(&gateway, "a", "failure");
+    assert!((5..=6).contains(&failures), "{failures} attempts at a frozen runner");
+}
+
+/// An Ollama that has the model in memory is preferred to one that would have to load it.
+#[test]
+fn a_warm_backend_goes_before_a_cold_one() {
+    let script = Script { load_ms: 200, ..Script::words(3, 0) };
+    let fakes = ["cold", "warm"].map(|_| Fake::start("ollama", "tiny", &script));
+    // An Ollama refuses foreign names of hosts.
+    let load = "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
+                content-length: 30\r\n\r\n{\"model\":\"tiny\",\"messages\":[]}";
+    assert_eq!(fakes[1].client().raw(load).status, 200);
+    let gateway =
+        Gateway::start(&format!("{}{}{QUICK}", fakes[0].table("cold"), fakes[1].table("warm")));
+    settle(&gateway, &["cold", "warm"]);
+    wait_until("what is loaded to be known", || served_by(&gateway) == "warm");
+    let before = fakes[0].stats().inference_requests;
+    for _ in 0..20 {
+        assert_eq!(served_by(&gateway), "warm");
+    }
+    assert_eq!(fakes[0].stats().inference_requests, before);
+}
