@@ -198,9 +198,7 @@ async fn tried(
         }
     };
     let change = live.report(permit, &outcome, now.into_std(), &mut fastrand::Rng::new());
-    if let Some(change) = change {
-        tracing::warn!(backend = aim.backend, ?change, "breaker");
-    }
+    aim.link.counters.moved(&aim.backend, change);
     let Answer { head, content } = result?;
     let body = match content {
         Content::Whole(bytes, usage) => WonBody::Whole(bytes, usage),

@@ -112,7 +112,8 @@ fn metrics(plane: &Plane) -> Response<Full<Bytes>> {
     let now = tokio::time::Instant::now().into_std();
     for member in world.backends() {
         let live = &member.live;
-        live.attachment.counters.show(live.in_flight(), member.is_up(now));
+        let breaker = live.status(now).breaker;
+        live.attachment.counters.show(live.in_flight(), member.is_up(now), breaker);
     }
     let body = plane.counters.render(plane.buffered_bytes(), world.version());
     let mut response = text(StatusCode::OK, body);

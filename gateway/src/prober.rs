@@ -131,6 +131,7 @@ impl Watch {
         }
         let live = &member.live;
         if let Some(change) = live.record_probe(result, Instant::now().into_std()) {
+            live.attachment.counters.moved(self.name.as_str(), change.breaker);
             let (from, to) = (change.from.as_str(), change.to.as_str());
             tracing::info!(backend = %self.name, from, to, ?result, "health");
             if change.from == HealthState::Offline {

@@ -183,7 +183,11 @@ impl DataPlane {
         let now = self.plane.world.load();
         for member in before.backends() {
             if now.backend(member.spec.name.as_str()).is_none() {
-                member.live.attachment.counters.show(member.live.in_flight(), false);
+                member.live.attachment.counters.show(
+                    member.live.in_flight(),
+                    false,
+                    router::breaker::BreakerState::Closed,
+                );
             }
         }
     }

@@ -8,6 +8,7 @@ use metrics_exporter_prometheus::{
     BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
 use router::Operation;
+use router::breaker::{BreakerState, Transition};
 
 use crate::io::Expired;
 
@@ -17,11 +18,14 @@ const STATUSES: [u16; 17] =
     [200, 204, 400, 401, 403, 404, 405, 408, 413, 415, 422, 429, 499, 500, 502, 503, 504];
 /// Ends of attempts, as labels.
 pub(crate) const ATTEMPT_ENDS: [&str; 4] = ["success", "abandoned", "failure", "client_fault"];
+/// States of a breaker, in the order of their numbers in `forebay_backend_breaker`.
+const BREAKER_STATES: [BreakerState; 3] =
+    [BreakerState::Closed, BreakerState::HalfOpen, BreakerState::Open];
 const DURATION_BUCKETS: [f64; 14] =
     [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0];
 
 /// Names and help of all metrics; `docs/metrics.md` lists the same.
-pub const METRICS: [(&str, &str); 22] = [
+pub const METRICS: [(&str, &str); 24] = [
     ("forebay_build_info", "Version of the running binary."),
     ("forebay_connections_accepted_total", "Client connections accepted."),
     ("forebay_accept_errors_total", "Failed accepts."),
@@ -39,6 +43,8 @@ pub const METRICS: [(&str, &str); 22] = [
     ("forebay_encoded_answers_total", "Answers that were encoded against our wish."),
     ("forebay_backend_in_flight", "Running requests of a backend."),
     ("forebay_backend_up", "1 when a backend may get work."),
+    ("forebay_backend_breaker", "0 closed, 1 half-open, 2 open."),
+    ("forebay_breaker_transitions_total", "Changes of a backend's breaker, by new state."),
     ("forebay_buffered_bytes", "Bytes of request bodies held."),
     ("forebay_config_last_reload_successful", "1 unless the last reload was refused."),
     ("forebay_config_last_reload_timestamp_seconds", "When the last good reload was."),
@@ -81,25 +87,46 @@ pub(crate) struct BackendCounters {
     attempts: [Counter; ATTEMPT_ENDS.len()],
     in_flight: Gauge,
     up: Gauge,
+    breaker: Gauge,
+    transitions: [Counter; BREAKER_STATES.len()],
 }
 
 impl BackendCounters {
+    /// Takes note of a change of the backend's breaker, and says so.
+    pub(crate) fn moved(&self, backend: &str, change: Option<Transition>) {
+        let Some(change) = change else { return };
+        if let Some(index) = BREAKER_STATES.iter().position(|known| *known == change.to) {
+            self.transitions[index].increment(1);
+        }
+        let (from, to) = (change.from.as_str(), change.to.as_str());
+        tracing::warn!(backend, from, to, "breaker");
+    }
+
     pub(crate) fn attempt(&self, end: &str) {
         if let Some(index) = ATTEMPT_ENDS.iter().position(|known| *known == end) {
             self.attempts[index].increment(1);
         }
     }
 
-    pub(crate) fn show(&self, in_flight: u32, up: bool) {
+    pub(crate) fn show(&self, in_flight: u32, up: bool, breaker: BreakerState) {
+        let breaker = BREAKER_STATES.iter().position(|known| *known == breaker).unwrap_or(0);
+        self.breaker.set(f64::from(u32::try_from(breaker).unwrap_or(0)));
         self.in_flight.set(f64::from(in_flight));
         self.up.set(if up { 1.0 } else { 0.0 });
+    }
+}
+
+impl BackendCounters {
+    /// The backend gets no more work; streams may still run on it.
+    pub(crate) fn retire(&self) {
+        self.up.set(0.0);
     }
 }
 
 impl Drop for BackendCounters {
     /// A backend that is gone is not up, and nothing runs on it.
     fn drop(&mut self) {
-        self.show(0, false);
+        self.show(0, false, BreakerState::Closed);
     }
 }
 
@@ -190,6 +217,12 @@ impl Counters {
                 .recorder
                 .register_gauge(&key("forebay_backend_in_flight", &labels), &META),
             up: self.recorder.register_gauge(&key("forebay_backend_up", &labels), &META),
+            breaker: self.recorder.register_gauge(&key("forebay_backend_breaker", &labels), &META),
+            transitions: BREAKER_STATES.map(|to| {
+                let labels = [("backend", name), ("to", to.as_str())];
+                let key = key("forebay_breaker_transitions_total", &labels);
+                self.recorder.register_counter(&key, &META)
+            }),
         }
     }
 

@@ -49,9 +49,7 @@ impl Tenure {
         };
         let now = Instant::now().into_std();
         let change = self.backend.report_mid_stream(&failure, now, &mut fastrand::Rng::new());
-        if let Some(change) = change {
-            tracing::warn!(backend = self.backend(), ?change, "breaker");
-        }
+        self.backend.attachment.counters.moved(self.backend(), change);
         self.broken("upstream_stream_broken");
     }
 
