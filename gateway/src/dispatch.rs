@@ -117,9 +117,9 @@ fn give_up(call: &Call, last: Option<Failed>, exhausted: &Exhausted) -> Rejectio
     let after = exhausted.retry_after;
     if let Some(last) = last {
         let mut rejection = last.rejection;
+        rejection.retry_after = rejection.retry_after.or(after);
         if last.failure.kind == FailureKind::Overloaded {
-            rejection.retry_after =
-                rejection.retry_after.or(after).or(Some(Duration::from_secs(1)));
+            rejection.retry_after = rejection.retry_after.or(Some(Duration::from_secs(1)));
         }
         return rejection;
     }
@@ -175,7 +175,8 @@ async fn tried(
 ) -> Result<(Parts, WonBody), Failed> {
     let begun = Instant::now();
     let aim = aim(call, &candidate, number, begun);
-    let Candidate { member, slot, permit, timeouts, upstream_model, .. } = candidate;
+    let Candidate { member, slot, permit, timeouts, upstream_model, first_event_is_load, .. } =
+        candidate;
     let live = member.live;
     let mut counted = Counted { link: Arc::clone(&live.attachment), end: "abandoned" };
     let result = attempt::run(call, &aim).await;
@@ -187,6 +188,10 @@ async fn tried(
             // A whole answer's time is no time to first event: mixed in, it would make its backend look slow.
             if call.peek.stream {
                 live.record_first_event(now - begun, now.into_std());
+            }
+            if first_event_is_load {
+                // The model is loaded now; until that is seen, a hang would be given the time of a load.
+                aim.link.nudge();
             }
             Outcome::Success
         }

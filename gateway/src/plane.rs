@@ -9,6 +9,7 @@ use router::Operation;
 use router::snapshot::{Snapshot, SnapshotHandle};
 use router::spec::BackendSpec;
 use rustls::pki_types::ServerName;
+use tokio::sync::Notify;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::dial::{DialError, Target};
@@ -146,6 +147,7 @@ pub struct Link {
     path_prefix: String,
     pools: Box<[Pool]>,
     pub(crate) counters: BackendCounters,
+    nudge: Notify,
 }
 
 /// The operations that go upstream, in the order of [`Link::uris`].
@@ -171,11 +173,22 @@ impl Link {
             path_prefix,
             pools: (0..cores.max(1)).map(|_| Pool::default()).collect(),
             counters: counters.backend(spec.name.as_str()),
+            nudge: Notify::new(),
         }
     }
 
     pub(crate) fn target(&self) -> Result<&Target, DialError> {
         self.target.as_ref().map_err(|reason| DialError::Address(reason.clone()))
+    }
+
+    /// Something has changed there that the prober should look at now.
+    pub(crate) fn nudge(&self) {
+        self.nudge.notify_one();
+    }
+
+    /// Resolves at a nudge, also at one that came before.
+    pub(crate) async fn nudged(&self) {
+        self.nudge.notified().await;
     }
 
     /// A path on this backend, below its prefix.

@@ -108,7 +108,10 @@ impl Watch {
                 self.check(&member, &spec).await;
             }
             let next = self.health.min(self.list).min(self.load);
-            tokio::time::sleep_until(next.min(Instant::now() + LOOK)).await;
+            tokio::select! {
+                () = tokio::time::sleep_until(next.min(Instant::now() + LOOK)) => {}
+                () = member.live.attachment.nudged() => self.load = Instant::now(),
+            }
         }
     }
 
