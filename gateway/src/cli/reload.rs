@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::{io, thread};
 
-use config::{Config, LastGood, Loaded, ProcessEnvironment, Report, Style, WatchOptions, Watcher};
+use config::{
+    Config, LastGood, Loaded, LogLevel, ProcessEnvironment, Report, Style, WatchOptions, Watcher,
+};
 use gateway::DataPlane;
 
 use super::logging::LogHandle;
@@ -31,6 +33,8 @@ struct Reloader {
     last_good: LastGood,
     /// What cannot change while running is still as this says.
     started: Config,
+    /// As the configuration in force says.
+    level: LogLevel,
 }
 
 /// Watches the files of a configuration and applies what they become.
@@ -56,7 +60,8 @@ pub(crate) fn start(
     } else {
         keep(&last_good, &running);
     }
-    let reloader = Reloader { path, data_plane, log, last_good, started: running.config };
+    let (level, started) = (running.config.log.level, running.config);
+    let reloader = Reloader { path, data_plane, log, last_good, started, level };
     thread::Builder::new()
         .name("reload".to_owned())
         .spawn(move || reloader.run(&asked, &watcher))?;
@@ -77,7 +82,7 @@ fn keep(last_good: &LastGood, loaded: &Loaded) {
 }
 
 impl Reloader {
-    fn run(self, asked: &Receiver<()>, watcher: &Watcher) {
+    fn run(mut self, asked: &Receiver<()>, watcher: &Watcher) {
         while asked.recv().is_ok() {
             match config::load(std::slice::from_ref(&self.path), &ProcessEnvironment) {
                 Ok(loaded) => {
@@ -92,16 +97,17 @@ impl Reloader {
         }
     }
 
-    fn apply(&self, loaded: &Loaded) {
+    fn apply(&mut self, loaded: &Loaded) {
         if let Some(report) = serve::unenforced(loaded) {
             self.refuse(&report);
             return;
         }
         let config = &loaded.config;
+        // Before the rest, so that everything is done when the reload counts as done.
+        self.log.set_level(config.log.level.as_str());
         let applied = self.data_plane.apply(&settings(config), config.ops.listen, snapshot(config));
         match applied {
             Ok(applied) => {
-                self.log.set_level(config.log.level.as_str());
                 let mut restart = config::needs_restart(&self.started, config);
                 restart.extend(applied.needs_restart);
                 restart.sort_unstable();
@@ -114,8 +120,10 @@ impl Reloader {
                     tracing::warn!(code = warning.code.number(), "{}", warning.message);
                 }
                 keep(&self.last_good, loaded);
+                self.level = config.log.level;
             }
             Err(error) => {
+                self.log.set_level(self.level.as_str());
                 tracing::error!(%error, "the new configuration is not used; the old one stays");
             }
         }

@@ -12,7 +12,8 @@ use config::{
 use gateway::{DataPlane, DrainSettings, Phase, StartError};
 use router::spec::{BackendSpec, Kind, RegionSpec};
 use router::{BackendName, RegionName};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::logging::{self, LogHandle};
 use super::notify::notify;
@@ -99,6 +100,11 @@ pub(crate) fn serve(
     config: &Config,
     started: impl FnOnce(&Arc<DataPlane>) -> io::Result<Option<Trigger>>,
 ) -> ExitCode {
+    // Before anything else: a signal that came while starting would end the process without a word.
+    let mut signals = match Signals::new() {
+        Ok(signals) => signals,
+        Err(error) => return cannot_start(&StartError::System(error)),
+    };
     let settings = settings(config);
     let data_plane = match DataPlane::start(&settings, config.ops.listen, snapshot(config)) {
         Ok(data_plane) => Arc::new(data_plane),
@@ -106,9 +112,9 @@ pub(crate) fn serve(
     };
     output::out(&format!("listening on {}://{}", scheme(config), data_plane.public_addr()));
     output::out(&format!("ops on http://{}", data_plane.ops_addr()));
-    let ended = started(&data_plane).and_then(|reload| {
+    let ended = started(&data_plane).map(|reload| {
         notify("READY=1");
-        wait(&data_plane, reload.as_ref())
+        signals.serve(&data_plane, reload.as_ref());
     });
     data_plane.plane().log.flush(FLUSH_LIMIT);
     match ended {
@@ -211,28 +217,44 @@ fn advise(data_plane: &DataPlane, config: &Config, found: &[(&'static str, bool)
     ));
 }
 
-/// Waits for a signal, then lets running answers finish: grace, drain, error events. A second signal ends at once;
-/// SIGHUP reloads.
-fn wait(data_plane: &DataPlane, reload: Option<&Trigger>) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut hangup = signal(SignalKind::hangup())?;
-        let mut next = async || loop {
+/// What the process is told from outside, and the runtime that hears it.
+struct Signals {
+    runtime: Runtime,
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let entered = runtime.enter();
+        let terminate = signal(SignalKind::terminate())?;
+        let interrupt = signal(SignalKind::interrupt())?;
+        let hangup = signal(SignalKind::hangup())?;
+        drop(entered);
+        Ok(Self { runtime, terminate, interrupt, hangup })
+    }
+
+    /// Waits for a signal, then lets running answers finish: grace, drain, error events. A second signal ends at once;
+    /// SIGHUP reloads.
+    fn serve(&mut self, data_plane: &DataPlane, reload: Option<&Trigger>) {
+        let Self { runtime, terminate, interrupt, hangup } = self;
+        runtime.block_on(async {
+            let mut next = async || loop {
+                tokio::select! {
+                    _ = terminate.recv() => return,
+                    _ = interrupt.recv() => return,
+                    _ = hangup.recv() => reload.map_or((), Trigger::reload),
+                }
+            };
+            next().await;
             tokio::select! {
-                _ = terminate.recv() => return,
-                _ = interrupt.recv() => return,
-                _ = hangup.recv() => reload.map_or((), Trigger::reload),
+                () = wind_down(data_plane, data_plane.drain()) => {}
+                () = next() => tracing::warn!("a second signal: stopping at once"),
             }
-        };
-        next().await;
-        tokio::select! {
-            () = wind_down(data_plane, data_plane.drain()) => {}
-            () = next() => tracing::warn!("a second signal: stopping at once"),
-        }
-        Ok(())
-    })
+        });
+    }
 }
 
 async fn wind_down(data_plane: &DataPlane, drain: DrainSettings) {
