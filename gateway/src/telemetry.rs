@@ -25,9 +25,10 @@ const DURATION_BUCKETS: [f64; 14] =
     [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0];
 
 /// Names and help of all metrics; `docs/metrics.md` lists the same.
-pub const METRICS: [(&str, &str); 24] = [
+pub const METRICS: [(&str, &str); 25] = [
     ("forebay_build_info", "Version of the running binary."),
     ("forebay_connections_accepted_total", "Client connections accepted."),
+    ("forebay_connections_open", "Client connections that are open."),
     ("forebay_accept_errors_total", "Failed accepts."),
     ("forebay_tls_failures_total", "Failed TLS handshakes of clients."),
     ("forebay_connections_expired_total", "Client connections ended by a deadline."),
@@ -69,6 +70,7 @@ pub struct Counters {
     pub(crate) lines_dropped: Counter,
     client_left: Counter,
     operations: [PerOperation; Operation::ALL.len() + 1],
+    connections: Gauge,
     in_buffers: Gauge,
     version: Gauge,
     reload_successful: Gauge,
@@ -113,13 +115,6 @@ impl BackendCounters {
         self.breaker.set(f64::from(u32::try_from(breaker).unwrap_or(0)));
         self.in_flight.set(f64::from(in_flight));
         self.up.set(if up { 1.0 } else { 0.0 });
-    }
-}
-
-impl BackendCounters {
-    /// The backend gets no more work; streams may still run on it.
-    pub(crate) fn retire(&self) {
-        self.up.set(0.0);
     }
 }
 
@@ -185,6 +180,7 @@ impl Counters {
             lines_dropped: plain("forebay_log_lines_dropped_total"),
             client_left: plain("forebay_client_left_total"),
             operations: std::array::from_fn(|index| PerOperation::new(&recorder, index)),
+            connections: gauge("forebay_connections_open"),
             in_buffers: gauge("forebay_buffered_bytes"),
             version: gauge("forebay_snapshot_version"),
             reload_successful: gauge("forebay_config_last_reload_successful"),
@@ -265,9 +261,10 @@ impl Counters {
     }
 
     /// The Prometheus text, with gauges set by `refresh` just before.
-    pub(crate) fn render(&self, buffered: u64, version: u64) -> String {
+    pub(crate) fn render(&self, connections: u64, buffered: u64, version: u64) -> String {
         #[expect(clippy::cast_precision_loss, reason = "gauges are floats")]
         {
+            self.connections.set(connections as f64);
             self.in_buffers.set(buffered as f64);
             self.version.set(version as f64);
         }
