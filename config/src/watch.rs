@@ -5,14 +5,17 @@
 //! events do not work (network file systems), a slow poll finds the change.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use notify::{RecursiveMode, Watcher as _};
+use notify::event::ModifyKind;
+use notify::{EventKind, RecursiveMode, Watcher as _};
 
 use crate::environment::FILE_MAX_BYTES;
 
@@ -45,6 +48,7 @@ impl Default for WatchOptions {
 enum Message {
     Event,
     Files(Vec<PathBuf>, Seen),
+    Read(Seen),
     Stop,
 }
 
@@ -68,10 +72,10 @@ impl Watcher {
     ) -> io::Result<Self> {
         let (sender, receiver) = sync_channel(EVENTS_MAX);
         let events = sender.clone();
+        let names = Names::default();
+        let ours = names.clone();
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // Reading a file is an event too, and the look that follows would cause the next one.
-            let reading = event.as_ref().is_ok_and(|event| event.kind.is_access());
-            if !reading {
+            if event.as_ref().map_or(true, |event| ours.concerned(event)) {
                 // A full queue already says "look".
                 let _ = events.try_send(Message::Event);
             }
@@ -81,6 +85,7 @@ impl Watcher {
         let mut task = Task {
             watcher: watcher.ok(),
             folders: BTreeSet::new(),
+            names,
             files,
             seen,
             options,
@@ -101,6 +106,12 @@ impl Watcher {
         // The thread ends only with the watcher.
         let _ = self.sender.send(Message::Files(files, seen));
     }
+
+    /// Says that the caller is about to read these files for a reason of its own: what they hold by now is no news.
+    pub fn about_to_read(&self, files: &[PathBuf]) {
+        // Looked at here and now, so that a change during the reading is still one.
+        let _ = self.sender.send(Message::Read(Seen::of(files)));
+    }
 }
 
 impl Drop for Watcher {
@@ -118,6 +129,7 @@ impl Drop for Watcher {
 struct Task {
     watcher: Option<notify::RecommendedWatcher>,
     folders: BTreeSet<PathBuf>,
+    names: Names,
     files: Vec<PathBuf>,
     seen: Seen,
     options: WatchOptions,
@@ -138,6 +150,10 @@ impl Task {
                     self.replace(files, seen);
                     true
                 }
+                Ok(Message::Read(seen)) => {
+                    self.seen.take(seen);
+                    true
+                }
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => false,
             };
             if !go_on {
@@ -154,6 +170,7 @@ impl Task {
             match self.receiver.recv_timeout(self.options.debounce.min(left)) {
                 Ok(Message::Event) if !left.is_zero() => {}
                 Ok(Message::Files(files, seen)) => self.replace(files, seen),
+                Ok(Message::Read(seen)) => self.seen.take(seen),
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
                 Ok(Message::Event) | Err(RecvTimeoutError::Timeout) => {
                     // An empty or missing file is most often one that is just being written.
@@ -177,11 +194,7 @@ impl Task {
     }
 
     fn replace(&mut self, files: Vec<PathBuf>, mut seen: Seen) {
-        for (path, content) in &self.seen.0 {
-            if let Some(entry) = seen.0.get_mut(path) {
-                entry.clone_from(content);
-            }
-        }
+        seen.take(std::mem::replace(&mut self.seen, Seen(BTreeMap::new())));
         self.files = files;
         self.seen = seen;
         // The look comes after the folders are watched: what happened before gave no event.
@@ -191,6 +204,7 @@ impl Task {
 
     /// Watches the folders of the files and of what their symlinks lead to, as they are now.
     fn follow(&mut self) {
+        self.names.set(&self.files);
         let Some(watcher) = &mut self.watcher else { return };
         let wanted: BTreeSet<PathBuf> = self.files.iter().flat_map(|file| folders(file)).collect();
         for gone in self.folders.difference(&wanted) {
@@ -203,6 +217,30 @@ impl Task {
             .into_iter()
             .filter(|folder| watcher.watch(folder, RecursiveMode::NonRecursive).is_ok())
             .collect();
+    }
+}
+
+/// The last parts of the watched paths and of what their symlinks lead to, shared with the system's callback.
+#[derive(Debug, Clone, Default)]
+struct Names(Arc<Mutex<BTreeSet<OsString>>>);
+
+impl Names {
+    fn set(&self, files: &[PathBuf]) {
+        let real = files.iter().filter_map(|file| file.canonicalize().ok());
+        let all = files.iter().cloned().chain(real);
+        let names = all.filter_map(|path| path.file_name().map(OsStr::to_owned)).collect();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = names;
+    }
+
+    /// Whether an event is worth a look. Reading a file is an event too, and the look that follows would cause the next
+    /// one; and a log that is written in the same folder is none of our business. What comes, goes or is renamed may be.
+    fn concerned(&self, event: &notify::Event) -> bool {
+        if event.kind.is_access() {
+            return false;
+        }
+        let EventKind::Modify(ModifyKind::Data(_)) = event.kind else { return true };
+        let names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        event.paths.iter().any(|path| path.file_name().is_none_or(|name| names.contains(name)))
     }
 }
 
@@ -252,6 +290,15 @@ impl Seen {
         Self(seen)
     }
 
+    /// Takes over what is known of the files that are in both.
+    fn take(&mut self, other: Self) {
+        for (path, content) in other.0 {
+            if let Some(entry) = self.0.get_mut(&path) {
+                *entry = content;
+            }
+        }
+    }
+
     /// Something that held text before holds none now.
     fn shrunk_since(&self, before: &Self) -> bool {
         self.0.iter().any(|(path, now)| {
@@ -267,7 +314,7 @@ impl Seen {
 fn content(path: &Path) -> io::Result<Content> {
     let mut hasher = blake3::Hasher::new();
     let mut file = File::open(path)?.take(FILE_MAX_BYTES + 1);
-    let mut buffer = vec![0; 64 << 10];
+    let mut buffer = [0; 8 << 10];
     let mut empty = true;
     loop {
         match file.read(&mut buffer)? {

@@ -152,6 +152,18 @@ fn the_same_text_again_is_no_change() {
 }
 
 #[test]
+fn what_is_about_to_be_read_anyway_is_no_news() {
+    let folder = folder();
+    let file = file_in(&folder, "0");
+    let (watcher, changes) = watch(&file, events_only());
+    fs::write(&file, "1").unwrap();
+    watcher.about_to_read(std::slice::from_ref(&file));
+    watcher.set_files(vec![file.clone()]);
+    fs::write(&file, "2").unwrap();
+    assert_eq!(changes.recv_timeout(DEADLINE).unwrap(), "2", "only what came later is a change");
+}
+
+#[test]
 fn polling_finds_what_no_event_told() {
     let folder = folder();
     // A folder that does not exist yet cannot be watched.

@@ -28,6 +28,8 @@ impl Trigger {
 /// What a reload needs.
 struct Reloader {
     path: PathBuf,
+    /// What is watched.
+    files: Vec<PathBuf>,
     data_plane: Arc<DataPlane>,
     log: LogHandle,
     last_good: LastGood,
@@ -53,7 +55,7 @@ pub(crate) fn start(
     let mut files = running.files.clone();
     // A last good configuration was not made from the file, but the file is what gets mended.
     files.push(path.clone());
-    let watcher = Watcher::start(files, WatchOptions::default(), move || by_file.reload())?;
+    let watcher = Watcher::start(files.clone(), WatchOptions::default(), move || by_file.reload())?;
     let last_good = LastGood::beside(&running.config.store.path);
     if changed(&path, &running) {
         trigger.reload();
@@ -61,7 +63,7 @@ pub(crate) fn start(
         keep(&last_good, &running);
     }
     let (level, started) = (running.config.log.level, running.config);
-    let reloader = Reloader { path, data_plane, log, last_good, started, level };
+    let reloader = Reloader { path, files, data_plane, log, last_good, started, level };
     thread::Builder::new()
         .name("reload".to_owned())
         .spawn(move || reloader.run(&asked, &watcher))?;
@@ -84,17 +86,23 @@ fn keep(last_good: &LastGood, loaded: &Loaded) {
 impl Reloader {
     fn run(mut self, asked: &Receiver<()>, watcher: &Watcher) {
         while asked.recv().is_ok() {
+            watcher.about_to_read(&self.files);
             match config::load(std::slice::from_ref(&self.path), &ProcessEnvironment) {
                 Ok(loaded) => {
-                    watcher.set_files(loaded.files.clone());
+                    self.watch(watcher, loaded.files.clone());
                     self.apply(&loaded);
                 }
                 Err(report) => {
-                    watcher.set_files(report.files.clone());
+                    self.watch(watcher, report.files.clone());
                     self.refuse(&report);
                 }
             }
         }
+    }
+
+    fn watch(&mut self, watcher: &Watcher, files: Vec<PathBuf>) {
+        self.files.clone_from(&files);
+        watcher.set_files(files);
     }
 
     fn apply(&mut self, loaded: &Loaded) {
