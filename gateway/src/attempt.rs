@@ -111,7 +111,7 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
     kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("text/event-stream")
 }
 
-fn request(call: &Call, aim: &Aim) -> Result<Request<Pieces>, Failed> {
+fn request(call: &Call, aim: &Aim) -> Result<Request<Box<Pieces>>, Failed> {
     let encoded = adapters::encode(
         aim.kind,
         &call.body.bytes,
@@ -124,7 +124,7 @@ fn request(call: &Call, aim: &Aim) -> Result<Request<Pieces>, Failed> {
         .link
         .uri(call.operation, call.query.as_deref())
         .ok_or_else(|| Failed::upstream(aim, FailureKind::BadResponse, Stage::SendBody))?;
-    let mut request = Request::new(body);
+    let mut request = Request::new(Box::new(body));
     *request.method_mut() = Method::POST;
     *request.uri_mut() = uri;
     *request.headers_mut() = call.headers.clone();

@@ -23,8 +23,6 @@ use crate::plane::Link;
 pub(crate) const IDLE_PER_CORE_MAX: usize = 128;
 /// Largest head of an upstream's answer, and the read buffer of its connection, bytes.
 const READ_BUFFER_MAX: usize = 64 << 10;
-/// Most headers of an upstream's answer.
-const HEADERS_MAX: usize = 256;
 /// Between two looks for expired idle connections.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -37,7 +35,8 @@ pub(crate) struct Wire {
 
 /// A connection that can carry one request at a time.
 struct Conn {
-    sender: SendRequest<Pieces>,
+    /// Boxed: hyper keeps room for a whole request on every connection.
+    sender: SendRequest<Box<Pieces>>,
     driver: AbortHandle,
     wire: Arc<Wire>,
 }
@@ -140,7 +139,7 @@ impl Lease {
     /// Sends one request; resolves with the response's head.
     pub(crate) async fn send(
         &mut self,
-        request: Request<Pieces>,
+        request: Request<Box<Pieces>>,
     ) -> Result<Response<Incoming>, hyper::Error> {
         self.conn.sender.send_request(request).await
     }
@@ -167,9 +166,9 @@ impl Lease {
 async fn open(link: &Link) -> Result<Conn, DialError> {
     let wire = Arc::new(Wire::default());
     let stream = dial::dial(link.target()?, Arc::clone(&wire)).await?;
+    // Its own bound of 100 headers is left alone: up to that they are parsed on the stack.
     let (sender, driver) = http1::Builder::new()
         .max_buf_size(READ_BUFFER_MAX)
-        .max_headers(HEADERS_MAX)
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|error| DialError::Failed(std::io::Error::other(error)))?;
