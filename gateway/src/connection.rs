@@ -1,9 +1,11 @@
 //! One client connection: first bytes, TLS, HTTP/1.1 or HTTP/2, and the watchdog that holds it to its deadlines.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -246,6 +248,10 @@ async fn watch(
         (0..stalled).for_each(|_| core.plane.counters.expired(Expired::Write));
         activity.check(&spans, streams.is_some())
     };
+    // Asked to finish before it has read anything, hyper closes: what was sniffed would be lost with it.
+    if let Poll::Ready(result) = poll_fn(|cx| Poll::Ready(connection.as_mut().poll(cx))).await {
+        return result.map_err(io::Error::other);
+    }
     let mut closing = false;
     let shutdown = &core.plane.shutdown;
     let first = spans.head.min(spans.idle).min(spans.write);

@@ -1,6 +1,5 @@
 //! Stopping under load (F41), and what systemd hears of it.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
 #[expect(dead_code, reason = "each test file uses its part of the harness")]
 mod support;
 
