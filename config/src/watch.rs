@@ -148,7 +148,8 @@ impl Task {
                 }
                 Ok(Message::Files(files, seen)) => {
                     self.replace(files, seen);
-                    true
+                    // What happened before the folders were watched gave no event, and may go on.
+                    if Seen::of(&self.files) == self.seen { true } else { self.settle() }
                 }
                 Ok(Message::Read(seen)) => {
                     self.seen.take(seen);
@@ -197,9 +198,7 @@ impl Task {
         seen.take(std::mem::replace(&mut self.seen, Seen(BTreeMap::new())));
         self.files = files;
         self.seen = seen;
-        // The look comes after the folders are watched: what happened before gave no event.
         self.follow();
-        self.look();
     }
 
     /// Watches the folders of the files and of what their symlinks lead to, as they are now.
