@@ -82,7 +82,8 @@ class Server(Program):
             if self.child.poll() is not None:
                 raise Failed(f"{self.name} ended with {self.child.returncode}:\n{self.output()[-2000:]}")
             try:
-                return page(self.url + path)
+                page(self.url + path)
+                return True
             except OSError:
                 return None
 
@@ -185,8 +186,9 @@ class Ollama(Server):
         """It does not tell what it runs (/api/ps has no such field), so the runner's processor time must stand still."""
         stat = pathlib.Path(f"/proc/{self.worker()}/stat").read_text().rsplit(")", 1)[1].split()
         ticks, now = int(stat[11]) + int(stat[12]), time.monotonic()
-        if ticks != self.ticks:
-            self.ticks, self.moved = ticks, now
+        if self.ticks is not None and ticks != self.ticks:
+            self.moved = now
+        self.ticks = ticks
         return now - self.moved > STILL
 
     def worker(self):

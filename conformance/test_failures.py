@@ -50,8 +50,10 @@ def test_worker_killed_plain(lend, front):
     server = lend("slow")
     if server.single:
         pytest.skip("no such process: the server is a single one")
+    gateway = front(server)
+    assert ask(gateway.url, max_tokens=1).whole  # the model is loaded
     hurt = Later(lambda: server.hurt_worker(signal.SIGKILL), when=lambda: at_work(server))
-    answer = ask(front(server).url)
+    answer = ask(gateway.url)
     hurt.join()
     assert answer.status >= 500
     assert answer.error["code"]
@@ -118,13 +120,12 @@ def test_queue_moves(lend, front, kind):
     holder = chat(first.url, stream=True).words(READ)
     callers = [Caller(gateway.url) for _ in range(6)]
     poll("the second server has answered its share", lambda: any(c.answer for c in callers) and second.idle())
-    waiting = [caller for caller in callers if caller.answer is None]
-    assert waiting, "nobody waits at the first server"
     first.kill()
     for caller in callers:
         caller.join(60)
     holder.close()
     assert [c.answer.text for c in callers] == [recitation(WORDS["chain"])] * len(callers)
     assert all(c.answer.whole and c.answer.done for c in callers)
-    assert {c.answer.headers["x-forebay-backend"] for c in waiting} == {"s1-llama-server"}
-    assert {c.answer.headers["x-forebay-attempts"] for c in waiting} == {"2"}
+    assert {c.answer.headers["x-forebay-backend"] for c in callers} == {"s1-llama-server"}
+    moved = [c for c in callers if c.answer.headers["x-forebay-attempts"] == "2"]
+    assert moved, "nobody waited at the first server"
