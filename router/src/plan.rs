@@ -132,7 +132,7 @@ impl<A> RoutePlan<A> {
         }
         let mut no_budget = false;
         for place in self.stages.clone() {
-            if self.attempts_of(place.model) >= retry.max_attempts.max(1) {
+            if self.is_spent(place.model) {
                 continue;
             }
             match self.draw(place, now, rng) {
@@ -173,9 +173,10 @@ impl<A> RoutePlan<A> {
         true
     }
 
-    fn attempts_of(&self, model: u32) -> u32 {
+    /// Whether a model had all the attempts that it may have.
+    fn is_spent(&self, model: u32) -> bool {
         let of_model = self.attempts.iter().filter(|attempt| **attempt == model).count();
-        u32::try_from(of_model).unwrap_or(u32::MAX)
+        of_model >= self.snapshot.spec().retry.max_attempts.max(1) as usize
     }
 
     fn count(&mut self, model: u32, candidate: Candidate<A>) -> Candidate<A> {
@@ -317,6 +318,7 @@ impl<A> RoutePlan<A> {
         let snapshot = Arc::clone(&self.snapshot);
         let mut down: SmallVec<[(Option<Instant>, Place, usize); 8]> = survey
             .down()
+            .filter(|(place, _)| !self.is_spent(place.model))
             .filter_map(|(place, index)| {
                 let (_, tier) = place.find(&snapshot)?;
                 let member = snapshot.member_at(tier.members.get(index)?.backend)?;

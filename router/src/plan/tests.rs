@@ -456,6 +456,19 @@ fn panic_does_not_touch_those_that_drain_and_never_leaves_the_allowed_regions() 
 }
 
 #[test]
+fn a_panic_trial_is_an_attempt_like_any_other() {
+    let now = Instant::now();
+    let names = ["a", "b"];
+    let mut spec = spec(names.map(|n| backend(n, "eu", &["m"])).to_vec(), vec![]);
+    spec.retry.max_attempts = 1;
+    let world = build(spec).unwrap();
+    break_it(&world, "b", now);
+    assert_eq!(order(&world, &query("m")), ["a"], "its one attempt is spent");
+    break_it(&world, "a", now);
+    assert_eq!(order(&world, &query("m")).len(), 1);
+}
+
+#[test]
 fn someone_full_is_no_panic() {
     let now = Instant::now();
     let mut backends = vec![backend("full", "eu", &["m"]), backend("down", "eu", &["m"])];
