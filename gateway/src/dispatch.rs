@@ -185,8 +185,9 @@ async fn tried(
     let now = Instant::now();
     let outcome = match &result {
         Ok(_) => {
-            // A whole answer's time is no time to first event: mixed in, it would make its backend look slow.
-            if call.peek.stream {
+            // The time of a whole answer or of a load is no time to first event: mixed in, it would make its backend
+            // look slow.
+            if call.peek.stream && !first_event_is_load {
                 live.record_first_event(now - begun, now.into_std());
             }
             if first_event_is_load {
@@ -209,7 +210,7 @@ async fn tried(
         Content::Whole(bytes, usage) => WonBody::Whole(bytes, usage),
         Content::Open(flow) => {
             let plane = &call.core.plane;
-            let tenure = Tenure::new(live, slot, Arc::clone(&plane.counters));
+            let tenure = Tenure::new(live, slot, Arc::clone(&plane.counters), now.into_std());
             let bounds = Bounds {
                 idle: timeouts.idle,
                 total: timeouts.total.map(|total| call.begun + total),

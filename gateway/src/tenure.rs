@@ -12,6 +12,8 @@ pub(crate) struct Tenure {
     backend: Arc<Backend<Arc<Link>>>,
     slot: Option<Slot<Arc<Link>>>,
     counters: Arc<crate::telemetry::Counters>,
+    /// When the answer began, which counted as a success.
+    begun: std::time::Instant,
     /// The code that the answer broke with.
     code: Option<&'static str>,
     reported: bool,
@@ -22,8 +24,9 @@ impl Tenure {
         backend: Arc<Backend<Arc<Link>>>,
         slot: Slot<Arc<Link>>,
         counters: Arc<crate::telemetry::Counters>,
+        begun: std::time::Instant,
     ) -> Self {
-        Self { backend, slot: Some(slot), counters, code: None, reported: false }
+        Self { backend, slot: Some(slot), counters, begun, code: None, reported: false }
     }
 
     pub(crate) fn backend(&self) -> &str {
@@ -48,7 +51,8 @@ impl Tenure {
             retry_after: None,
         };
         let now = Instant::now().into_std();
-        let change = self.backend.report_mid_stream(&failure, now, &mut fastrand::Rng::new());
+        let rng = &mut fastrand::Rng::new();
+        let change = self.backend.report_mid_stream(&failure, self.begun, now, rng);
         self.backend.attachment.counters.moved(self.backend(), change);
         self.broken("upstream_stream_broken");
     }

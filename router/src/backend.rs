@@ -205,10 +205,11 @@ impl<A> Backend<A> {
         self.moved(self.breaker.resolve(permit, class, now, rng), now)
     }
 
-    /// A death or a stall after the commit; its permit had counted as a success already.
+    /// A death or a stall after the commit; its permit was reported as a success at `counted`.
     pub fn report_mid_stream(
         &self,
         failure: &Failure,
+        counted: Instant,
         now: Instant,
         rng: &mut fastrand::Rng,
     ) -> Option<Transition> {
@@ -216,7 +217,7 @@ impl<A> Backend<A> {
         if breaker_class(&Outcome::Failure(failure.clone())) != BreakerClass::Failure {
             return None;
         }
-        self.moved(self.breaker.fail_late(now, rng), now)
+        self.moved(self.breaker.fail_late(counted, now, rng), now)
     }
 
     fn worked(&self, now: Instant) {

@@ -219,11 +219,17 @@ impl Breaker {
         }
     }
 
-    /// A backend failed after its attempt had counted as a success: that success is taken back.
-    pub fn fail_late(&self, now: Instant, rng: &mut fastrand::Rng) -> Option<Transition> {
+    /// A backend failed after its attempt had counted as a success, at `counted`: that success is taken back. One from
+    /// before the breaker last closed is a straggler.
+    pub fn fail_late(
+        &self,
+        counted: Instant,
+        now: Instant,
+        rng: &mut fastrand::Rng,
+    ) -> Option<Transition> {
         let mut core = self.lock();
         core.last_failure = Some(now);
-        if core.state != State::Closed {
+        if core.state != State::Closed || core.closed_at.is_some_and(|closed| counted < closed) {
             return None;
         }
         self.tally.revoke_success(now);

@@ -73,10 +73,10 @@ fn mid_stream_deaths_open_and_downstream_ends_do_not() {
         ..failure(FailureKind::ConnectionLost)
     };
     for _ in 0..50 {
-        assert_eq!(live.report_mid_stream(&left, now, &mut rng()), None);
+        assert_eq!(live.report_mid_stream(&left, now, now, &mut rng()), None);
     }
     let stalled = Failure { stage: Stage::MidStream, ..failure(FailureKind::IdleTimeout) };
-    let opened = (0..5).filter_map(|_| live.report_mid_stream(&stalled, now, &mut rng()));
+    let opened = (0..5).filter_map(|_| live.report_mid_stream(&stalled, now, now, &mut rng()));
     assert_eq!(opened.count(), 1);
 }
 

@@ -187,7 +187,7 @@ fn a_late_failure_takes_its_success_back() {
     // Every stream begins well and dies: a success that is taken back ends no row of failures.
     let opened = (1..=20).find(|_| {
         attempt(&breaker, BreakerClass::Success, now);
-        breaker.fail_late(now, &mut rng()).is_some()
+        breaker.fail_late(now, now, &mut rng()).is_some()
     });
     assert_eq!(opened, Some(5));
 }
@@ -200,7 +200,7 @@ fn late_failures_between_lasting_successes_open_by_their_rate() {
         attempt(&breaker, BreakerClass::Success, now);
         attempt(&breaker, BreakerClass::Success, now);
         attempt(&breaker, BreakerClass::Success, now);
-        (0..2).any(|_| breaker.fail_late(now, &mut rng()).is_some())
+        (0..2).any(|_| breaker.fail_late(now, now, &mut rng()).is_some())
     });
     // Two of three fail, never five in a row: at 20 of them.
     assert_eq!(opened, Some(7));
@@ -213,8 +213,24 @@ fn five_late_failures_in_a_row_open() {
     for _ in 0..50 {
         attempt(&breaker, BreakerClass::Success, now);
     }
-    let changes = (0..5).filter_map(|_| breaker.fail_late(now, &mut rng())).count();
+    let changes = (0..5).filter_map(|_| breaker.fail_late(now, now, &mut rng())).count();
     assert_eq!(changes, 1);
+}
+
+#[test]
+fn streams_that_began_before_a_recovery_do_not_undo_it() {
+    let start = Instant::now();
+    let breaker = breaker(start);
+    let until = open(&breaker, start);
+    let trial = breaker.admit(until).unwrap();
+    breaker.resolve(trial, BreakerClass::Success, until, &mut rng());
+    // The network is back; what it cut off stalls out now, one stream after the other.
+    let now = until + Duration::from_secs(5);
+    assert!((0..50).all(|_| breaker.fail_late(start, now, &mut rng()).is_none()));
+    assert_eq!(breaker.counts(now), (1, 0));
+    // The trial's own stream is none of them.
+    let opened = (1..=5).find(|_| breaker.fail_late(until, now, &mut rng()).is_some());
+    assert_eq!(opened, Some(5));
 }
 
 #[test]
@@ -351,7 +367,7 @@ proptest! {
                 }
                 Step::Resolve(..) | Step::Abandon(_) => {}
                 Step::Late => {
-                    let change = breaker.fail_late(now, &mut rng);
+                    let change = breaker.fail_late(now, now, &mut rng);
                     prop_assert!(change.is_none() || before == BreakerState::Closed);
                 }
                 Step::Probe => {
