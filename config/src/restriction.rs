@@ -8,13 +8,13 @@ use crate::settings::Config;
 pub enum RestrictionKind {
     /// `auth.mode = "keys"`.
     AuthKeys,
-    /// A `[[key]]`.
+    /// A `[[key]]`, with its expiry.
     KeyTable,
     /// A key narrowed to models.
     KeyModels,
     /// A key narrowed to regions.
     KeyRegions,
-    /// A key with limits, an expiry, or disabled.
+    /// A key with limits on requests or tokens.
     KeyLimits,
     /// `residency = "strict"`.
     StrictResidency,

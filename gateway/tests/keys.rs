@@ -142,3 +142,21 @@ fn a_revoked_key_is_refused_after_the_reload() {
     assert_eq!(ask(&gateway, &bearer(OTHER), "m1").status, 200);
     drop(upstream);
 }
+
+/// The quickest way to take a key away is one line in the file.
+#[test]
+fn a_key_that_is_disabled_or_over_is_refused() {
+    let (_upstream, gateway) = start();
+    let file = gateway.dir.path().join("forebay.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let name = "name = \"team-a\"\n";
+    for (line, status) in [
+        ("disabled = true\n", 401),
+        ("expires = 2999-01-01T00:00:00Z\n", 200),
+        ("expires = 2001-01-01T00:00:00Z\n", 401),
+    ] {
+        std::fs::write(&file, text.replace(name, &format!("{name}{line}"))).unwrap();
+        support::wait_until(line, || ask(&gateway, &bearer(SECRET), "m1").status == status);
+        assert_eq!(ask(&gateway, &bearer(OTHER), "m1").status, 200, "{line}");
+    }
+}

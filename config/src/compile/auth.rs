@@ -203,6 +203,7 @@ impl Compiler<'_> {
 fn narrowed(key: &KeyConfig, table: &Table, config: &mut Config) {
     let mut note =
         |what, place, asked: &str| config.restrictions.push(restriction(what, place, asked));
+    // With the key itself comes that it may be disabled, or expire.
     note(RestrictionKind::KeyTable, table.place.clone(), "a [[key]]");
     if !key.models.is_empty() {
         note(RestrictionKind::KeyModels, table.place_of("models"), "a key's `models`");
@@ -210,8 +211,8 @@ fn narrowed(key: &KeyConfig, table: &Table, config: &mut Config) {
     if !key.regions.is_empty() {
         note(RestrictionKind::KeyRegions, table.place_of("regions"), "a key's `regions`");
     }
-    if key.limits != KeyLimits::default() || key.expires.is_some() || key.disabled {
-        note(RestrictionKind::KeyLimits, table.place.clone(), "a key's limits or expiry");
+    if key.limits != KeyLimits::default() {
+        note(RestrictionKind::KeyLimits, table.place.clone(), "a key's limits");
     }
 }
 
