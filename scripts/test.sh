@@ -19,6 +19,7 @@ step cargo clippy --workspace --all-targets -- -D warnings
 # The integration tests start the binaries of other packages too.
 step cargo build --workspace --bins
 step cargo test --workspace --no-fail-fast
+step scripts/check-schema.sh
 step tests/sdk/run
 
 if [ ${#failed[@]} -gt 0 ]; then
