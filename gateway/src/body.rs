@@ -79,8 +79,10 @@ enum Content {
 }
 
 impl ClientBody {
-    pub(crate) const fn full(bytes: Bytes) -> Self {
-        Self { content: Content::Full(Some(bytes)), report: None, _counted: None }
+    /// Without bytes it is over at once: hyper asks nothing of the body of a 204 or of an answer to HEAD.
+    pub(crate) fn full(bytes: Bytes) -> Self {
+        let bytes = Some(bytes).filter(|bytes| !bytes.is_empty());
+        Self { content: Content::Full(bytes), report: None, _counted: None }
     }
 
     pub(crate) const fn relay(relay: Box<Relay>) -> Self {
@@ -121,7 +123,7 @@ impl ClientBody {
                     if let Some(report) = report {
                         report.delivered();
                     }
-                    return Poll::Ready(bytes.take().filter(|b| !b.is_empty()).map(Ok));
+                    return Poll::Ready(bytes.take().map(Ok));
                 }
                 Content::Relay(relay) => return relay.poll(cx, report),
                 Content::Waiting(waiting) => {
@@ -173,6 +175,12 @@ mod tests {
     use http_body_util::BodyExt;
 
     use super::*;
+
+    #[test]
+    fn an_answer_without_bytes_is_over_unasked() {
+        assert!(ClientBody::full(Bytes::new()).is_end_stream());
+        assert!(!ClientBody::full(Bytes::from_static(b"x")).is_end_stream());
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_panic_cuts_its_own_answer() {
