@@ -29,6 +29,8 @@ use crate::shutdown::Phase;
 use crate::stall::{StreamBody, Streams};
 
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// The smallest buffer that hyper takes without a panic, bytes.
+const H1_BUFFER_MIN: usize = 8 << 10;
 /// What one HTTP/2 stream may send ahead of us, bytes.
 const H2_STREAM_WINDOW: u32 = 64 << 10;
 /// What one HTTP/2 connection may send ahead of us, bytes.
@@ -194,7 +196,7 @@ async fn speak_http1<S: Stream>(
         .timer(TokioTimer::new())
         // The watchdog holds heads to their deadline; hyper's own would end idle connections too.
         .header_read_timeout(None)
-        .max_buf_size(settings.head_max)
+        .max_buf_size(settings.head_max.max(H1_BUFFER_MIN))
         .max_headers(settings.headers_max)
         .serve_connection(stream, service);
     watch(core, settings, activity, pin!(connection), None).await
