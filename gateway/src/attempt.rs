@@ -1,6 +1,7 @@
 //! One try at one backend: connect, send, judge, and wait for what commits the answer. Chooses nothing.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use adapters::sse::Scanner;
 use adapters::{StreamDialect, classify_event};
@@ -26,6 +27,9 @@ pub(crate) const COMMIT_AT: usize = 256 << 10;
 /// Most that is held of a stream before its first content event, bytes; beyond it, it must be content.
 const PRELUDE_MAX: usize = 256 << 10;
 
+/// How long the text of an error answer is waited for.
+const ERROR_TEXT_WAIT: Duration = Duration::from_secs(2);
+
 /// What an attempt needs to know of its candidate.
 pub(crate) struct Aim {
     pub(crate) link: Arc<Link>,
@@ -34,7 +38,7 @@ pub(crate) struct Aim {
     pub(crate) upstream_model: String,
     pub(crate) api_key: Option<router::spec::Secret>,
     pub(crate) number: u32,
-    pub(crate) connect: std::time::Duration,
+    pub(crate) connect: Duration,
     /// When the answer has to be committed.
     pub(crate) deadline: Instant,
     /// What it means when it is not.
@@ -73,13 +77,16 @@ pub(crate) async fn run(call: &Call, aim: &Aim) -> Result<Answer, Failed> {
     let (lease, response) = send(call, aim).await?;
     let (head, body) = response.into_parts();
     if !head.status.is_success() {
-        return Err(refused(call, aim, head, body).await);
+        return Err(refused(call, aim, head, body, lease).await);
     }
-    let unframed =
-        !head.headers.contains_key(CONTENT_LENGTH) && !head.headers.contains_key(TRANSFER_ENCODING);
+    let encoded = is_encoded(&head.headers);
+    let framed =
+        head.headers.contains_key(CONTENT_LENGTH) || head.headers.contains_key(TRANSFER_ENCODING);
+    // What is encoded shows no brackets that could be counted.
+    let unframed = !framed && !encoded;
     let mut flow =
         Flow { prelude: Vec::new(), scanner: None, body, lease, unframed, boundary: None };
-    if is_encoded(&head.headers) {
+    if encoded {
         call.core.plane.counters.encoded.increment(1);
         return Ok(Answer { head, content: Content::Open(Box::new(flow)) });
     }
@@ -168,22 +175,28 @@ async fn send(call: &Call, aim: &Aim) -> Result<(Lease, Response<Incoming>), Fai
     }
 }
 
-/// Reads what an error answer says, within bounds, and what it means.
-async fn refused(call: &Call, aim: &Aim, head: Parts, mut body: Incoming) -> Failed {
+/// Reads what an error answer says, within bounds, and what it means. The status alone decides most of it: a text that
+/// does not come to its end keeps nobody waiting.
+async fn refused(call: &Call, aim: &Aim, head: Parts, mut body: Incoming, lease: Lease) -> Failed {
     let mut text = BytesMut::new();
     let read = async {
-        while let Some(Ok(frame)) = body.frame().await {
+        loop {
+            let frame = match body.frame().await {
+                None => return true,
+                Some(Err(_)) => return false,
+                Some(Ok(frame)) => frame,
+            };
             let Ok(data) = frame.into_data() else { continue };
             let room = (adapters::error::BODY_MAX_BYTES + 1).saturating_sub(text.len());
             text.extend_from_slice(&data[..data.len().min(room)]);
             if text.len() > adapters::error::BODY_MAX_BYTES {
-                return;
+                return false;
             }
         }
     };
-    let late = timeout_at(aim.deadline, read).await.is_err();
-    if late {
-        return Failed::upstream(aim, aim.late, Stage::AwaitHead);
+    let until = aim.deadline.min(Instant::now() + ERROR_TEXT_WAIT);
+    if let Ok(true) = timeout_at(until, read).await {
+        lease.park();
     }
     let verdict = adapters::classify(aim.kind, call.operation, head.status.as_u16(), &text);
     Failed::answer(aim, verdict, &head, &text.freeze(), call.service().retry_after_max)
@@ -207,6 +220,9 @@ async fn first_content(call: &Call, aim: &Aim, mut flow: Flow) -> Result<Flow, F
         if let Some(event) = scan.error.filter(|_| !scan.first_content) {
             let verdict = classify_event(aim.kind, call.operation, &event);
             return Err(Failed::event(aim, verdict, &event));
+        }
+        if scanner.aborted() && !scan.first_content {
+            return Err(Failed::upstream(aim, FailureKind::Unfinished, Stage::FirstEvent));
         }
         held += data.len();
         flow.boundary = scan.boundary;

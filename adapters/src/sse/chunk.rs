@@ -89,6 +89,9 @@ fn set(after_key: &[u8]) -> bool {
     }
 }
 
+/// A `finish_reason` that the client did not cause.
+const ABORT: &str = "\"abort\"";
+
 #[derive(Deserialize)]
 struct Chunk<'a> {
     #[serde(borrow, default)]
@@ -124,9 +127,9 @@ impl Choice<'_> {
         self.finish_reason.map(RawValue::get).filter(|reason| *reason != "\"\"")
     }
 
-    /// Nothing but a role, empty strings and nulls, and not the end.
+    /// Nothing but a role, empty strings and nulls, and not the end; an abort is no end that anyone wants to see.
     fn is_empty(&self, dialect: StreamDialect) -> bool {
-        self.end().is_none()
+        self.end().is_none_or(|reason| reason == ABORT)
             && match dialect {
                 StreamDialect::Chat => self.delta.is_some_and(|delta| {
                     serde_json::from_str(delta.get()).is_ok_and(|EmptyDelta(empty)| empty)
@@ -205,7 +208,7 @@ impl Look {
             content: !empty,
             progress: !(dead_runner || choices.is_empty() && chunk.usage.is_some()),
             error: false,
-            aborted: ends().any(|(_, reason)| reason == "\"abort\""),
+            aborted: ends().any(|(_, reason)| reason == ABORT),
             dead_runner,
             usage,
             finished: ends().map(|(index, _)| index).collect(),
