@@ -171,6 +171,7 @@ codes! {
     SampleSecret = "W004" "sample-secret": "The credential is the one from the documentation.";
     NoWay = "W005" "no-way": "No declared backend can serve this now.";
     ListedTwice = "W006" "listed-twice": "A list names the same thing twice.";
+    Unwell = "W007" "unwell": "A backend does not answer, or refuses its credential (`check --online`).";
 }
 
 /// The text of one configuration file, as it is on disk: variables are not expanded.

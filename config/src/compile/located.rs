@@ -4,6 +4,7 @@ use router::snapshot::{BuildError, ObjectKind, ObjectRef};
 use router::spec::SnapshotSpec;
 
 use crate::diagnostic::{Code, Diagnostic, Place, Severity};
+use crate::load::Loaded;
 use crate::tree::Table;
 
 use super::Compiler;
@@ -18,6 +19,17 @@ impl Compiler<'_> {
         for error in spec.errors() {
             self.out.push(diagnostic(self.tree, error));
         }
+    }
+}
+
+impl Loaded {
+    /// A warning about what a backend was found to be, at its address.
+    #[must_use]
+    pub fn unwell(&self, backend: &str, message: String) -> Diagnostic {
+        let mut backends = self.tree.tables("backend");
+        let found = backends.find(|table| table.text("name") == Some(backend));
+        let place = found.map_or_else(|| self.tree.place_of("backend"), |t| t.place_of("url"));
+        Diagnostic::warning(Code::Unwell, place, message)
     }
 }
 

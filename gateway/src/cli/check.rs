@@ -4,18 +4,35 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use config::{Loaded, ProcessEnvironment, Report, Style};
+use gateway::{SurveyError, Surveyed};
+use router::health::ProbeResult;
+use serde_json::{Value, json};
 
-use super::{Check, ConfigCommand, EXIT_CONFIG, Format, output};
+use super::{Check, ConfigCommand, EXIT_CONFIG, Format, explain, output};
 
 /// Prints every diagnostic; 0 = valid, 1 = warnings under `--strict`, 78 = errors.
 pub(crate) fn run(args: &Check) -> ExitCode {
+    let mut found = Vec::new();
     let (report, valid) = match config::load(&args.files, &ProcessEnvironment) {
+        Ok(loaded) if args.online => match survey(&loaded) {
+            Ok((servers, report)) => {
+                found = servers;
+                (report, true)
+            }
+            Err(error) => {
+                output::err(&format!("error: {error}"));
+                return ExitCode::FAILURE;
+            }
+        },
         Ok(loaded) => (loaded.report(), true),
         Err(report) => (report, false),
     };
     match args.format {
-        Format::Json => output::out(&report.to_json()),
+        Format::Json => output::out(&json(&report, args.online.then_some(&*found))),
         Format::Human => {
+            if !found.is_empty() {
+                output::out(&explain::servers(&found));
+            }
             let text = report.render(Style { color: output::colour() });
             if !text.is_empty() {
                 output::err(&text);
@@ -29,6 +46,55 @@ pub(crate) fn run(args: &Check) -> ExitCode {
         return ExitCode::from(EXIT_CONFIG);
     }
     ExitCode::from(u8::from(args.strict && !report.diagnostics.is_empty()))
+}
+
+/// Asks every backend how it is; those that are unwell are warnings.
+fn survey(loaded: &Loaded) -> Result<(Vec<Surveyed>, Report), SurveyError> {
+    let spec = &loaded.config.snapshot;
+    let (_, found) = gateway::survey(spec.clone(), spec.health.timeout)?;
+    let mut warnings = loaded.warnings.clone();
+    for server in &found {
+        let name = &server.backend;
+        let message = match server.health {
+            ProbeResult::Passed => continue,
+            ProbeResult::Asleep => format!("the backend {name:?} is asleep"),
+            ProbeResult::Unauthorized => format!("the backend {name:?} refuses its credential"),
+            ProbeResult::TimedOut => {
+                format!("the backend {name:?} does not answer within {:?}", spec.health.timeout)
+            }
+            ProbeResult::Failed => format!("the backend {name:?} cannot be reached or is not well"),
+        };
+        warnings.push(loaded.unwell(name, message));
+    }
+    Ok((found, loaded.report_of(warnings)))
+}
+
+const fn health(result: ProbeResult) -> &'static str {
+    match result {
+        ProbeResult::Passed => "passed",
+        ProbeResult::Asleep => "asleep",
+        ProbeResult::Unauthorized => "unauthorized",
+        ProbeResult::TimedOut => "timed_out",
+        ProbeResult::Failed => "failed",
+    }
+}
+
+fn json(report: &Report, found: Option<&[Surveyed]>) -> String {
+    let text = report.to_json();
+    let (Some(found), Ok(mut document)) = (found, serde_json::from_str::<Value>(&text)) else {
+        return text;
+    };
+    let one = |server: &Surveyed| {
+        json!({
+            "name": server.backend,
+            "health": health(server.health),
+            "models": server.models.as_ref().ok(),
+            "reason": server.models.as_ref().err(),
+            "ms": server.elapsed.as_secs_f64() * 1e3,
+        })
+    };
+    document["backends"] = found.iter().map(one).collect();
+    document.to_string()
 }
 
 /// Loads or prints why not.

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use config::{Config, KeyConfig, ProcessEnvironment};
 use gateway::{Surveyed, survey};
@@ -9,7 +10,7 @@ use router::Operation;
 use router::explain::{ExplainedTier, Explanation, Verdict, explain};
 use router::plan::{PlanError, Query};
 
-use super::{Asked, Explain, check, output, serve};
+use super::{Asked, Explain, check, output, serve, settings};
 
 /// Prints the plan; 0 when a request would be tried somewhere.
 pub(crate) fn run(args: &Explain) -> ExitCode {
@@ -30,6 +31,10 @@ pub(crate) fn run(args: &Explain) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    if let Some(refused) = key.and_then(|key| refused(key, &args.model)) {
+        output::err(&refused);
+        return ExitCode::FAILURE;
+    }
     let timeout = config.snapshot.health.timeout;
     let (world, found) = match survey(config.snapshot.clone(), timeout) {
         Ok(surveyed) => surveyed,
@@ -75,6 +80,16 @@ fn key<'c>(config: &'c Config, name: Option<&str>) -> Result<Option<&'c KeyConfi
     found.map(Some).ok_or_else(|| format!("error: no [[key]] is called {name:?}"))
 }
 
+/// Why a key comes to no plan at all.
+fn refused(key: &KeyConfig, model: &str) -> Option<String> {
+    let spec = settings::key(key)?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    if !spec.is_valid(now) {
+        return Some(format!("401: the key {} is disabled or has expired", key.name));
+    }
+    (!spec.allows_model(model)).then(|| format!("403: the key {} may not use {model:?}", key.name))
+}
+
 fn unknown(error: &PlanError, model: &str) -> String {
     match error {
         PlanError::UnknownRegion { known } => {
@@ -86,7 +101,8 @@ fn unknown(error: &PlanError, model: &str) -> String {
 }
 
 /// What the servers answered just now.
-fn servers(found: &[Surveyed]) -> String {
+/// What each server was found to be, a line each.
+pub(super) fn servers(found: &[Surveyed]) -> String {
     let mut text = String::from("servers, asked just now\n");
     for server in found {
         let models = match &server.models {

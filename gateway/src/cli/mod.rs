@@ -126,6 +126,9 @@ pub(crate) struct Check {
     /// Exit 1 when there are warnings
     #[arg(long)]
     strict: bool,
+    /// Ask every backend how it is as well; one that is unwell is a warning
+    #[arg(long)]
+    online: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
