@@ -54,7 +54,7 @@ type Target = Candidate<Arc<Link>>;
 /// Runs the plan.
 pub(crate) async fn run(call: Arc<Call>, mut plan: RoutePlan<Arc<Link>>) -> Result<Won, Lost> {
     let mut origin = Origin { model: Some(plan.model().name.to_string()), ..Origin::default() };
-    if let Some(rejection) = poison::refused(&call) {
+    if let Some(rejection) = poison::refused(&call).await {
         return Err(Lost { rejection, origin });
     }
     let mut last: Option<Failed> = None;
@@ -101,9 +101,11 @@ pub(crate) async fn run(call: Arc<Call>, mut plan: RoutePlan<Arc<Link>>) -> Resu
     }
 }
 
-/// Of several failures, which one the client is told: that somebody is only busy says more than that somebody is dead.
+/// Of several failures, which one the client is told: that somebody is only busy says more than that somebody is dead, and
+/// that one does not have the model says less than that another, who may have it, failed.
 fn worse(before: Option<Failed>, now: Failed) -> Failed {
     match before {
+        Some(before) if now.failure.kind == FailureKind::ModelAbsent => before,
         Some(mut before) if before.failure.kind == FailureKind::Overloaded => {
             before.rejection.retry_after =
                 before.rejection.retry_after.max(now.rejection.retry_after);

@@ -1,5 +1,6 @@
 //! Requests that kill the backend that takes them: recognised, stopped, and refused for a while.
 
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -9,10 +10,10 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::call::Call;
-use crate::dial;
+use crate::dial::{self, DialError};
 use crate::error::{ErrorKind, Rejection};
 use crate::plane::Link;
-use crate::upstream::Wire;
+use crate::request::INLINE_MAX;
 
 /// A backend that refuses a new connection within this has died; one that takes it, or is slow, has not.
 const REFUSES_WITHIN: Duration = Duration::from_millis(500);
@@ -26,12 +27,12 @@ const LOOKS: [Duration; 4] = [
 const DEATHS: usize = POISON_DEATHS as usize;
 
 /// The answer to a request that has killed of late, if this is one. Nothing is hashed unless something is remembered.
-pub(crate) fn refused(call: &Call) -> Option<Rejection> {
+pub(crate) async fn refused(call: &Call) -> Option<Rejection> {
     let poison = call.world.poison();
     if poison.is_empty() {
         return None;
     }
-    let left = poison.refuses(digest(call), Instant::now().into_std())?;
+    let left = poison.refuses(digest(call).await, Instant::now().into_std())?;
     let message = format!(
         "this request has brought down several backends and is refused for {} s more",
         left.as_secs().max(1)
@@ -130,7 +131,7 @@ pub(crate) async fn killed(call: &Call, link: &Arc<Link>) -> bool {
         if call.core.plane.served.knows(&call.body.bytes, Instant::now()) {
             return false;
         }
-        call.world.poison().quarantine(digest(call), Instant::now().into_std());
+        call.world.poison().quarantine(digest(call).await, Instant::now().into_std());
     }
     poisonous
 }
@@ -142,7 +143,10 @@ async fn has_died(link: Arc<Link>) -> bool {
     let looks = async {
         for pause in LOOKS {
             tokio::time::sleep(pause).await;
-            if dial::dial(target, Arc::new(Wire::default())).await.is_err() {
+            // Refused and nothing else: a name that does not resolve or a network that is down is nobody's death.
+            if let Err(DialError::Failed(error)) = dial::dial(target, Arc::default()).await
+                && error.kind() == io::ErrorKind::ConnectionRefused
+            {
                 return true;
             }
         }
@@ -160,9 +164,19 @@ pub(crate) fn stop() -> Rejection {
     Rejection::new(ErrorKind::Poisonous, "this request has brought down several backends")
 }
 
-fn digest(call: &Call) -> u128 {
+/// Of the whole body; of a large one on a thread of its own, so that the core's other streams go on.
+async fn digest(call: &Call) -> u128 {
+    if call.body.bytes.len() <= INLINE_MAX {
+        return digest_of(&call.body.bytes);
+    }
+    let body = Arc::clone(&call.body);
+    let digested = tokio::task::spawn_blocking(move || digest_of(&body.bytes));
+    digested.await.unwrap_or_else(|_| digest_of(&call.body.bytes))
+}
+
+fn digest_of(body: &[u8]) -> u128 {
     let mut first = [0; 16];
-    first.copy_from_slice(&blake3::hash(&call.body.bytes).as_bytes()[..16]);
+    first.copy_from_slice(&blake3::hash(body).as_bytes()[..16]);
     u128::from_le_bytes(first)
 }
 

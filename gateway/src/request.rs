@@ -16,8 +16,8 @@ use tokio::time::Instant;
 use crate::error::{ErrorKind, Rejection};
 use crate::plane::{Buffered, Plane};
 
-/// Bodies above this are looked at off the core's thread, bytes.
-const PEEK_INLINE_MAX: usize = 1 << 20;
+/// Bodies above this are looked at and digested off the core's thread, bytes.
+pub(crate) const INLINE_MAX: usize = 1 << 20;
 /// Most that is reserved on the word of a Content-Length alone, bytes. Whoever has sent as much is believed the rest.
 const RESERVE_MAX: usize = 1 << 20;
 /// What is reserved for a body of unknown length at first, bytes.
@@ -171,7 +171,7 @@ pub(crate) async fn peeked<T: Send + 'static>(
             Err(Rejection::new(ErrorKind::InvalidRequest, error.message).param(error.param))
         }
     };
-    if body.bytes.len() <= PEEK_INLINE_MAX {
+    if body.bytes.len() <= INLINE_MAX {
         return run(body);
     }
     let body = Arc::clone(body);
