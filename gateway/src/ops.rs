@@ -25,6 +25,8 @@ const CONNECTIONS_MAX: usize = 64;
 /// Longest wait for a request on an ops connection.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Between two times that the samples of histograms are summed up.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Serves until stopped.
 ///
@@ -41,7 +43,8 @@ pub(crate) fn start(
         runtime.block_on(async move {
             match TcpListener::from_std(listener) {
                 Ok(listener) => tokio::select! {
-                    () = accept(listener, plane) => {}
+                    () = accept(listener, Arc::clone(&plane)) => {}
+                    () = upkeep(&plane) => {}
                     () = stopped.stopped() => {}
                 },
                 Err(error) => tracing::error!(%error, "the ops listener failed"),
@@ -49,6 +52,15 @@ pub(crate) fn start(
         });
     })?;
     Ok(())
+}
+
+/// Keeps the metrics small also where nobody reads them: histograms hold every sample until they are summed up.
+async fn upkeep(plane: &Plane) {
+    let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
+    loop {
+        ticks.tick().await;
+        plane.counters.upkeep();
+    }
 }
 
 async fn accept(listener: TcpListener, plane: Arc<Plane>) {
@@ -115,8 +127,7 @@ fn metrics(plane: &Plane) -> Response<Full<Bytes>> {
         let breaker = live.status(now).breaker;
         live.attachment.counters.show(live.in_flight(), member.is_up(now), breaker);
     }
-    let body =
-        plane.counters.render(plane.connections(), plane.buffered_bytes(), world.version());
+    let body = plane.counters.render(plane.connections(), plane.buffered_bytes(), world.version());
     let mut response = text(StatusCode::OK, body);
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, kind);

@@ -268,8 +268,13 @@ impl Counters {
             self.in_buffers.set(buffered as f64);
             self.version.set(version as f64);
         }
-        self.handle.run_upkeep();
+        self.upkeep();
         self.handle.render()
+    }
+
+    /// Sums up the samples of histograms, which are kept one by one until then.
+    pub(crate) fn upkeep(&self) {
+        self.handle.run_upkeep();
     }
 }
 
