@@ -1,6 +1,5 @@
 //! However a file is replaced, the gateway notices; whatever it then says, the gateway goes on.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
 #[expect(dead_code, reason = "each test file uses its part of the harness")]
 mod support;
 
