@@ -15,7 +15,7 @@ use crate::auth;
 use crate::body::ClientBody;
 use crate::call::{Call, owned};
 use crate::connection::Core;
-use crate::dispatch::{self, Lost, Won, WonBody};
+use crate::dispatch::{self, Lost, Origin, Won, WonBody};
 use crate::error::{ErrorKind, Rejection};
 use crate::plane::{Link, World};
 use crate::report::Report;
@@ -48,7 +48,9 @@ pub(crate) async fn serve(
     request::check_head(&head.headers)?;
     let body = Arc::new(request::read(&core.plane, service, body).await?);
     report.body_read = true;
-    let peek = request::peeked(&body, service.json_depth, |_, peek| owned(peek)).await?;
+    let mut peek = request::peeked(&body, service.json_depth, |_, peek| owned(peek)).await?;
+    // A member of that name means nothing to the others, and their answers are no streams.
+    peek.stream &= matches!(asked.operation, Operation::ChatCompletions | Operation::Completions);
     report.stream = peek.stream;
 
     let plan = route(world, asked, &head.headers, &body.bytes, &peek)?;
@@ -66,15 +68,12 @@ pub(crate) async fn serve(
         begun: report.begun(),
         suspicion: Mutex::default(),
     });
-    let mut search: Search = Box::pin(dispatch::run(call, plan));
+    let mut search: Search = Box::pin(search(call, plan));
     let found = tokio::select! {
         found = &mut search => found,
         () = tokio::time::sleep(service.head_hold), if stream => {
             let waiting = Waiting::new(search, service.keep_alive);
             return Ok(stream_head(Response::new(ClientBody::waiting(waiting))));
-        }
-        () = aborted(core) => {
-            return Err(Rejection::new(ErrorKind::ShuttingDown, "the gateway is stopping"));
         }
     };
     match found {
@@ -82,6 +81,19 @@ pub(crate) async fn serve(
         Err(Lost { rejection, origin }) => {
             report.came_from(&origin);
             Err(rejection)
+        }
+    }
+}
+
+/// Looks for an answer as long as the process does: the end of the drain is told in either form, with the head out or not.
+async fn search(call: Arc<Call>, plan: RoutePlan<Arc<Link>>) -> Result<Won, Lost> {
+    let core = Arc::clone(&call.core);
+    let origin = Origin { model: Some(plan.model().name.to_string()), ..Origin::default() };
+    tokio::select! {
+        found = dispatch::run(call, plan) => found,
+        () = aborted(&core) => {
+            let rejection = Rejection::new(ErrorKind::ShuttingDown, "the gateway is stopping");
+            Err(Lost { rejection, origin })
         }
     }
 }
@@ -117,7 +129,7 @@ fn route(
         region,
         key_region: key.and_then(|key| key.region.as_ref()),
         key_regions: key.map(|key| key.regions.as_slice()).filter(|regions| !regions.is_empty()),
-        affinity: crate::affinity::of(world, headers, body, peek),
+        affinity: crate::affinity::of(world, key.map(|key| &key.tenant), headers, body, peek),
         repeatable: true,
     };
     plan(world, &query, &mut ()).map_err(|error| refused(&error, &peek.model))
