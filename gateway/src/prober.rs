@@ -171,8 +171,11 @@ impl Watch {
                 }
                 LOAD_INTERVAL.mul_f64(self.rng.f64().mul_add(0.4, 0.8))
             }
-            // It may learn to, for instance by an upgrade; not soon.
-            Load::NotOffered => spec.health.interval,
+            // It may learn to, for instance by an upgrade; not soon. Whoever slept here is gone.
+            Load::NotOffered => {
+                self.asleep = false;
+                spec.health.interval
+            }
             Load::Silent => LOAD_INTERVAL,
         };
         self.load = Instant::now() + wait;

@@ -41,14 +41,16 @@ pub struct Surveyed {
     pub elapsed: Duration,
 }
 
-/// Asks every enabled backend for its health, models and load, all at once, each question within `timeout`.
+/// Asks every enabled backend for its health, models and load, all at once, each question within `timeout`. Nobody ramps up
+/// in the world that comes out of it: it is as a gateway that has served for a while would see it.
 ///
 /// # Errors
 /// When the specification cannot be built; a backend that does not answer is no error.
 pub fn survey(
-    spec: SnapshotSpec,
+    mut spec: SnapshotSpec,
     timeout: Duration,
 ) -> Result<(WorldHandle, Vec<Surveyed>), SurveyError> {
+    spec.health.slow_start = Duration::ZERO;
     let counters = Counters::new().map_err(|error| SurveyError::Metrics(error.to_string()))?;
     let attach = move |spec: &router::spec::BackendSpec| Arc::new(Link::new(spec, 1, &counters));
     let now = std::time::Instant::now();
@@ -81,8 +83,14 @@ async fn one(
     timeout: Duration,
 ) -> Surveyed {
     let begun = Instant::now();
-    let health = probes::health(&member, timeout).await;
+    let mut health = probes::health(&member, timeout).await;
     let elapsed = begun.elapsed();
+    if let Load::Said { signals, asleep } = probes::load(&member, timeout).await {
+        member.live.set_load(signals, Instant::now().into_std());
+        if asleep && health == ProbeResult::Passed {
+            health = ProbeResult::Asleep;
+        }
+    }
     // There is no time for several looks: what one finds counts as many times as the thresholds ask for.
     let spec = Arc::clone(world.load().spec());
     for _ in 0..spec.health.up.max(spec.health.down) {
@@ -96,8 +104,5 @@ async fn one(
         }
         Err(error) => Err(error.to_string()),
     };
-    if let Load::Said { signals, .. } = probes::load(&member, timeout).await {
-        member.live.set_load(signals, Instant::now().into_std());
-    }
     Surveyed { backend: member.spec.name.to_string(), health, models, elapsed }
 }

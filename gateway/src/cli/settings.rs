@@ -14,7 +14,7 @@ pub(crate) fn snapshot(config: &Config) -> SnapshotSpec {
 }
 
 /// A key without a tenant is its own: their names have the same form.
-fn key(key: &KeyConfig) -> Option<KeySpec> {
+pub(crate) fn key(key: &KeyConfig) -> Option<KeySpec> {
     let tenant = match &key.tenant {
         Some(tenant) => tenant.clone(),
         None => TenantName::try_from(key.name.as_str()).ok()?,
