@@ -54,6 +54,8 @@ class Server(Program):
     variable = ""
     # Whether a prompt that is too long is refused.
     refuses_long_prompts = True
+    # Whether a plain answer is given up when its client leaves.
+    stops_plain = True
     # Whether the tiny model can be made to call a tool.
     calls_tools = False
     # What the server calls its model.
@@ -122,6 +124,7 @@ class Server(Program):
 class LlamaServer(Server):
     name, kind, variable = "llama-server", "openai", "LLAMA_SERVER"
     single = True
+    stops_plain = False
 
     def __init__(self, model="chain", slots=2, **_):
         self.url = f"http://127.0.0.1:{free_port()}"
