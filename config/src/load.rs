@@ -373,6 +373,9 @@ fn syntax(source: usize, stored: &SourceText, error: &TomlError) -> Diagnostic {
     let line = stored.text.get(line_start..).and_then(|rest| rest.lines().next()).unwrap_or("");
     if message == "invalid basic string" && diagnostic.label.contains('"') {
         diagnostic.message = "a text is not closed on its line".to_owned();
+    } else if line.trim_end().ends_with('=') {
+        diagnostic.message = "a value is missing".to_owned();
+        diagnostic.label = String::new();
     } else if message.contains("must be quoted") {
         diagnostic = diagnostic.label("put it in quotes");
     } else if message == "duplicate key" {

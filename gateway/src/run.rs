@@ -44,6 +44,9 @@ pub enum StartError {
     /// The metrics could not be set up.
     #[error("metrics: {0}")]
     Metrics(String),
+    /// Running answers are finishing; a change could open a listener again.
+    #[error("the process is stopping")]
+    Stopping,
 }
 
 /// What a change came to.
@@ -145,6 +148,9 @@ impl DataPlane {
         spec: SnapshotSpec,
     ) -> Result<Applied, StartError> {
         let mut current = self.current();
+        if self.plane.shutdown.phase() >= Phase::Draining {
+            return Err(StartError::Stopping);
+        }
         let tls = acceptor(settings.public.tls.as_ref())?;
         // New listeners accept from here on; should the spec be refused, dropping them closes them.
         let public =

@@ -10,7 +10,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 
-use loadtest::Script;
+use loadtest::{At, How, Script};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use support::client::request;
@@ -64,6 +64,21 @@ fn the_listeners_move_and_what_runs_goes_on() {
     let reply = running.reply();
     assert!(reply.looks_whole(), "{}", reply.text());
     assert_eq!(reply.content(), loadtest::text::recitation(0, 40));
+}
+
+#[test]
+fn a_gateway_that_drains_opens_no_listener_again() {
+    let (upstream, gateway) = tiny("drain = { grace = \"0s\", timeout = \"10m\" }");
+    upstream.script(Script::broken(At::Events(4), How::Hang));
+    let mut running = gateway.client().open_chat("tiny", ",\"stream\":true");
+    running.read_until("data:");
+    gateway.signal("TERM");
+    wait_until("the listener to close", || is_refused(gateway.public));
+    let public = free();
+    refuse(&gateway, &text(&gateway).replacen(&listen("127.0.0.1:0"), &listen(public), 1));
+    assert!(is_refused(public));
+    wait_until("the reason", || gateway.log().contains("the process is stopping"));
+    running.leave();
 }
 
 #[test]

@@ -192,7 +192,7 @@ fn cannot_start(error: &StartError) -> ExitCode {
             ExitCode::FAILURE
         }
         StartError::Build(_) | StartError::Tls(_) => ExitCode::from(EXIT_CONFIG),
-        StartError::System(_) | StartError::Metrics(_) => ExitCode::FAILURE,
+        StartError::System(_) | StartError::Metrics(_) | StartError::Stopping => ExitCode::FAILURE,
     }
 }
 
