@@ -217,6 +217,8 @@ fn trap_58_head_is_get_without_its_body() {
         assert_eq!(stable(&get), stable(&head), "{path}");
         assert!(head.contains(&format!("content-length: {}", body.len())), "{head}");
     }
+    assert_eq!(gateway.client().request("OPTIONS", CHAT, "", b"").status, 204);
+    assert_eq!(gateway.metric("forebay_client_left_total"), 0.0);
     assert_eq!(strangers(&upstream), [""; 0]);
 }
 

@@ -12,6 +12,7 @@ use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use loadtest::Script;
 use support::client::{Client, chat_body, request};
+use support::streams::one;
 use support::{tiny, wait_until};
 
 fn drain(grace: &str, timeout: &str) -> String {
@@ -57,6 +58,20 @@ fn trap_70_at_the_end_of_the_drain_streams_get_an_error_event() {
     assert_eq!(reply.error_event().unwrap()["code"], "shutting_down");
     let reply = waiting.reply();
     assert_eq!((reply.status, &*reply.error_code()), (503, "shutting_down"));
+    assert!(gateway.wait_exit().success());
+}
+
+#[test]
+fn trap_70_who_waits_behind_comments_is_told_too() {
+    let hold = "head_hold = \"20ms\"\nkeep_alive = \"20ms\"\n";
+    let (upstream, mut gateway) = one(hold, &drain("0ms", "100ms"));
+    upstream.script(Script { first_ms: 600_000, ..Script::default() });
+    let mut waiting = gateway.client().open_chat("tiny", ",\"stream\":true");
+    waiting.read_until(": keep-alive");
+    gateway.signal("TERM");
+    let reply = waiting.reply();
+    assert!(reply.complete, "{}", reply.text());
+    assert_eq!(reply.error_event().unwrap()["code"], "shutting_down");
     assert!(gateway.wait_exit().success());
 }
 

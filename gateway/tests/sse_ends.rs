@@ -320,3 +320,16 @@ fn trap_30_unknown_finish_reasons_pass_and_abort_is_a_failure() {
     let lines = chat_lines(&gateway);
     assert_eq!(lines.iter().filter(|line| line["outcome"] == BROKEN).count(), 3);
 }
+
+#[test]
+fn trap_30_an_abort_before_any_content_moves_on() {
+    let (first, second, gateway) = two("", "");
+    let body = stream([EVENTS[0], EVENTS[3], "[DONE]"]).replace("\"stop\"", "\"abort\"");
+    for writes in [Writes::Events, Writes::One, Writes::Bytes(vec![1])] {
+        first.script(Script { writes, ..exactly(&body) });
+        let reply = chat(&gateway);
+        assert_eq!(reply.header("x-forebay-backend"), Some("second"), "{}", reply.text());
+        assert!(reply.looks_whole() && !reply.text().contains("abort"), "{}", reply.text());
+    }
+    assert_eq!(second.stats().inference_requests, 3);
+}

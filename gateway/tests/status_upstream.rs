@@ -191,6 +191,17 @@ fn trap_74_gone_everywhere_is_404() {
 }
 
 #[test]
+fn an_error_whose_text_never_ends_moves_on() {
+    let (first, second, gateway) = two("", "");
+    first.script(Script::status(500, "an error").fault(At::Bytes(2), How::Hang));
+    for stream in [",\"stream\":true", ""] {
+        let reply = gateway.client().chat("tiny", stream);
+        assert_eq!((reply.status, reply.content()), (200, recitation(0, 20)));
+    }
+    assert_eq!((first.stats().inference_requests, second.stats().inference_requests), (2, 2));
+}
+
+#[test]
 fn trap_75_the_overloaded_are_left_for_others() {
     let busy = [
         (429, r#"{"error":"Model is overloaded","error_type":"Overloaded"}"#),
