@@ -129,7 +129,9 @@ fn give_up(call: &Call, last: Option<Failed>, exhausted: &Exhausted) -> Rejectio
     match exhausted.reason {
         ExhaustedReason::Saturated => Rejection::new(
             ErrorKind::Saturated,
-            format!("every backend of {model} is at its limit of running requests"),
+            format!(
+                "every backend of {model} is at its limit of running requests, or asked to be left alone"
+            ),
         )
         .retry_after(after.or(Some(Duration::from_secs(1)))),
         ExhaustedReason::BudgetSpent => {

@@ -12,8 +12,17 @@ use crate::proxy;
 
 /// The body of `GET /v1/models`: what this key may use.
 pub(crate) fn all(world: &World, key: Option<&KeySpec>) -> Bytes {
-    let shown = world.public_models().iter().filter(|model| may_use(key, model.name.as_str()));
+    let shown = world.public_models().iter().filter(|model| {
+        may_use(key, model.name.as_str()) && !is_other_spelling(world, model.name.as_str())
+    });
     list(shown.map(|model| public(model)))
+}
+
+/// Ollama's `x:latest` beside somebody's `x` is the same model, and listed once.
+fn is_other_spelling(world: &World, name: &str) -> bool {
+    name.strip_suffix(":latest")
+        .and_then(|stem| world.model(stem))
+        .is_some_and(|model| model.name.as_str() != name)
 }
 
 fn may_use(key: Option<&KeySpec>, name: &str) -> bool {
