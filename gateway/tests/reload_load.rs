@@ -13,7 +13,7 @@ use gateway::{DataPlane, ListenSettings, Settings};
 use loadtest::Script;
 use loadtest::generator::{Load, Report, Running};
 use router::breaker::BreakerState;
-use router::spec::SnapshotSpec;
+use router::spec::{RegionSpec, SnapshotSpec};
 use support::edits::{file, reloads, replace, text};
 use support::process::{Fake, load, settle, wait_offered};
 use support::{Client, Gateway, backend_at, wait_until};
@@ -117,6 +117,36 @@ fn a_thousand_reloads_by_call_go_unnoticed() {
     wait_until("all places to be given back", || one.in_flight() == 0);
     let counted = format!("forebay_config_reloads_total{{result=\"applied\"}} {}", RELOADS + warm);
     assert!(ops.get("/metrics").text().contains(&counted));
+}
+
+#[test]
+fn a_refused_call_changes_nothing_and_its_reason_is_kept() {
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    let held = std::net::TcpListener::bind(any).unwrap();
+    let taken = held.local_addr().unwrap();
+    let public = ListenSettings { listen: any, ..ListenSettings::default() };
+    let settings = Settings { public, threads: Some(1), ..Settings::default() };
+    let data_plane = DataPlane::start(&settings, any, SnapshotSpec::default()).unwrap();
+    let version = data_plane.plane().world.load().version();
+    let refusal = || data_plane.plane().reloads.refusal().map(|refusal| refusal.diagnostics);
+    assert_eq!(refusal(), None);
+
+    let wrong = SnapshotSpec {
+        default_region: Some("nowhere".try_into().unwrap()),
+        regions: vec![RegionSpec { name: "eu".try_into().unwrap(), neighbours: Vec::new() }],
+        ..SnapshotSpec::default()
+    };
+    let moved = SocketAddr::from(([127, 0, 0, 2], 0));
+    assert!(data_plane.apply(&settings, moved, wrong).is_err());
+    assert!(refusal().unwrap().contains("nowhere"), "{:?}", refusal());
+    assert!(data_plane.apply(&settings, taken, SnapshotSpec::default()).is_err());
+    assert!(refusal().unwrap().contains(&taken.to_string()), "{:?}", refusal());
+    assert_eq!(data_plane.plane().world.load().version(), version);
+    assert!(data_plane.ops_addr().ip() == any.ip());
+
+    drop(held);
+    data_plane.apply(&settings, taken, SnapshotSpec::default()).unwrap();
+    assert_eq!((refusal(), data_plane.ops_addr()), (None, taken));
 }
 
 fn gateway(fakes: &[Fake; 2]) -> Gateway {
