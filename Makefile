@@ -29,6 +29,7 @@ load: ## k6 against `forebay demo`; RATE and DURATION from the environment
 	scripts/load.sh
 
 conformance: ## Real vLLM, llama-server and Ollama on tiny models; installs take a while the first time
+	$(CARGO) build --bin forebay
 	conformance/run $(ARGS)
 
 h2spec: ## h2spec --strict in clear text and over TLS; needs Go
