@@ -10,7 +10,7 @@ use router::BackendName;
 use router::breaker::BreakerState;
 use router::health::{HealthState, ProbeResult};
 use router::snapshot::Member;
-use router::spec::{ProbeMode, SnapshotSpec};
+use router::spec::{BackendSpec, ProbeMode, SnapshotSpec};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -67,14 +67,28 @@ fn id(member: &Member<Arc<Link>>) -> usize {
     Arc::as_ptr(&member.live).addr()
 }
 
-/// One backend's watch, and when each look is due.
+/// When each look at a backend is due.
+struct Due {
+    health: Instant,
+    list: Instant,
+    load: Instant,
+}
+
+impl Due {
+    /// Of the looks that are taken at such a backend, the next one: one that is never taken would be due for ever.
+    fn next(&self, spec: &BackendSpec) -> Instant {
+        let health = (spec.probe != ProbeMode::Off).then_some(self.health);
+        let list = spec.models.is_none().then_some(self.list);
+        [health, list].into_iter().flatten().fold(self.load, Instant::min)
+    }
+}
+
+/// One backend's watch.
 struct Watch {
     plane: Arc<Plane>,
     name: BackendName,
     rng: fastrand::Rng,
-    health: Instant,
-    list: Instant,
-    load: Instant,
+    due: Due,
     /// Something was wrong at the last look.
     troubled: bool,
     /// What the last look at the load found out about sleep.
@@ -85,7 +99,8 @@ impl Watch {
     fn new(plane: Arc<Plane>, name: BackendName) -> Self {
         let now = Instant::now();
         let rng = fastrand::Rng::new();
-        Self { plane, name, rng, health: now, list: now, load: now, troubled: false, asleep: false }
+        let due = Due { health: now, list: now, load: now };
+        Self { plane, name, rng, due, troubled: false, asleep: false }
     }
 
     /// Looks when it is time, until its task is aborted.
@@ -96,21 +111,21 @@ impl Watch {
             let spec = Arc::clone(world.spec());
             drop(world);
             // A shorter interval holds from now on, not after the last long one.
-            self.list = self.list.min(Instant::now() + spec.discovery.interval);
+            self.due.list = self.due.list.min(Instant::now() + spec.discovery.interval);
             self.hurry(&member);
-            if Instant::now() >= self.list && member.spec.models.is_none() {
+            if Instant::now() >= self.due.list && member.spec.models.is_none() {
                 self.discover(&member, &spec).await;
             }
-            if Instant::now() >= self.load {
+            if Instant::now() >= self.due.load {
                 self.weigh(&member, &spec).await;
             }
-            if Instant::now() >= self.health && member.spec.probe != ProbeMode::Off {
+            if Instant::now() >= self.due.health && member.spec.probe != ProbeMode::Off {
                 self.check(&member, &spec).await;
             }
-            let next = self.health.min(self.list).min(self.load);
+            let next = self.due.next(&member.spec);
             tokio::select! {
                 () = tokio::time::sleep_until(next.min(Instant::now() + LOOK)) => {}
-                () = member.live.attachment.nudged() => self.load = Instant::now(),
+                () = member.live.attachment.nudged() => self.due.load = Instant::now(),
             }
         }
     }
@@ -122,7 +137,7 @@ impl Watch {
             status.breaker != BreakerState::Closed || status.state == HealthState::Offline;
         if troubled && !self.troubled {
             let soon = Instant::now() + member.live.next_probe(&mut self.rng);
-            self.health = self.health.min(soon);
+            self.due.health = self.due.health.min(soon);
         }
         self.troubled = troubled;
     }
@@ -138,10 +153,10 @@ impl Watch {
             let (from, to) = (change.from.as_str(), change.to.as_str());
             tracing::info!(backend = %self.name, from, to, ?result, "health");
             if change.from == HealthState::Offline {
-                self.list = Instant::now();
+                self.due.list = Instant::now();
             }
         }
-        self.health = Instant::now() + live.next_probe(&mut self.rng);
+        self.due.health = Instant::now() + live.next_probe(&mut self.rng);
     }
 
     async fn discover(&mut self, member: &Member<Arc<Link>>, spec: &SnapshotSpec) {
@@ -158,7 +173,7 @@ impl Watch {
                 UNLISTED_RETRY.min(spec.discovery.interval)
             }
         };
-        self.list = Instant::now() + wait;
+        self.due.list = Instant::now() + wait;
     }
 
     async fn weigh(&mut self, member: &Member<Arc<Link>>, spec: &SnapshotSpec) {
@@ -167,7 +182,7 @@ impl Watch {
                 member.live.set_load(signals, Instant::now().into_std());
                 if asleep != self.asleep {
                     self.asleep = asleep;
-                    self.health = Instant::now();
+                    self.due.health = Instant::now();
                 }
                 LOAD_INTERVAL.mul_f64(self.rng.f64().mul_add(0.4, 0.8))
             }
@@ -178,6 +193,29 @@ impl Watch {
             }
             Load::Silent => LOAD_INTERVAL,
         };
-        self.load = Instant::now() + wait;
+        self.due.load = Instant::now() + wait;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use router::RegionName;
+    use router::spec::Kind;
+
+    use super::*;
+
+    #[test]
+    fn what_is_never_looked_at_is_never_due() {
+        let now = Instant::now();
+        let after = |seconds| now + Duration::from_secs(seconds);
+        let due = Due { health: now, list: after(1), load: after(2) };
+        let name = BackendName::try_from("b").unwrap();
+        let home = RegionName::try_from("eu").unwrap();
+        let mut spec = BackendSpec::new(name, Kind::Vllm, "http://b.test".to_owned(), home);
+        assert_eq!(due.next(&spec), now);
+        spec.probe = ProbeMode::Off;
+        assert_eq!(due.next(&spec), after(1));
+        spec.models = Some(Vec::new());
+        assert_eq!(due.next(&spec), after(2));
     }
 }
