@@ -30,6 +30,13 @@ pub struct ErrorEvent {
 }
 
 impl ErrorEvent {
+    /// Reads the data of an event that is an error.
+    #[must_use]
+    pub fn read(data: &[u8]) -> Self {
+        let data = &data[..data.len().min(crate::error::BODY_MAX_BYTES)];
+        Self { error: UpstreamError::read(data), data: data.to_vec() }
+    }
+
     /// The HTTP status that it stands for, where its `code` is one.
     #[must_use]
     pub fn status(&self) -> Option<u16> {
@@ -231,9 +238,7 @@ impl State {
         if look.error {
             if !self.failed {
                 self.failed = true;
-                let data =
-                    event.data[..event.data.len().min(crate::error::BODY_MAX_BYTES)].to_vec();
-                scan.error = Some(Box::new(ErrorEvent { error: UpstreamError::read(&data), data }));
+                scan.error = Some(Box::new(ErrorEvent::read(&event.data)));
             }
             return;
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use adapters::sse::Scanner;
-use adapters::{StreamDialect, classify_event};
+use adapters::{ErrorEvent, StreamDialect, classify_event};
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 use http::response::Parts;
@@ -273,6 +273,12 @@ async fn plain(call: &Call, aim: &Aim, mut flow: Flow) -> Result<Content, Failed
             let answer = adapters::inspect(&bytes);
             if !answer.complete {
                 return Err(Failed::upstream(aim, FailureKind::BadResponse, Stage::FirstEvent));
+            }
+            // A failure under a good status, as some proxies put it: judged like one that comes as an event.
+            if answer.error {
+                let event = ErrorEvent::read(&bytes);
+                let verdict = classify_event(aim.kind, call.operation, &event);
+                return Err(Failed::event(aim, verdict, &event));
             }
             answer.usage
         }

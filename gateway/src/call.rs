@@ -1,6 +1,6 @@
 //! One inference request on its way: what every attempt of it shares.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use adapters::Peek;
 use http::HeaderMap;
@@ -9,7 +9,6 @@ use tokio::time::Instant;
 
 use crate::connection::Core;
 use crate::plane::World;
-use crate::poison::Suspicion;
 use crate::request::Held;
 use crate::request_id::RequestId;
 
@@ -25,8 +24,6 @@ pub(crate) struct Call {
     pub(crate) query: Option<String>,
     pub(crate) id: RequestId,
     pub(crate) begun: Instant,
-    /// Backends that may have died of this request.
-    pub(crate) suspicion: Mutex<Suspicion>,
 }
 
 /// The facts of a body without their tie to it.

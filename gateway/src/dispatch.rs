@@ -14,7 +14,7 @@ use crate::error::{ErrorKind, Rejection};
 use crate::failed::Failed;
 use crate::orphan;
 use crate::plane::Link;
-use crate::poison;
+use crate::poison::{self, Suspicion};
 use crate::relay::{Bounds, Relay};
 use crate::tenure::Tenure;
 
@@ -58,6 +58,7 @@ pub(crate) async fn run(call: Arc<Call>, mut plan: RoutePlan<Arc<Link>>) -> Resu
         return Err(Lost { rejection, origin });
     }
     let mut last: Option<Failed> = None;
+    let mut suspicion = Suspicion::default();
     let mut rng = fastrand::Rng::new();
     loop {
         let candidate = match plan.next(Instant::now().into_std(), &mut rng) {
@@ -80,7 +81,7 @@ pub(crate) async fn run(call: Arc<Call>, mut plan: RoutePlan<Arc<Link>>) -> Resu
             }
             Err(failed) => failed,
         };
-        if failed.death && poison::killed(&call, &link).await {
+        if failed.death && suspicion.confirmed(&call, &link).await {
             return Err(Lost { rejection: poison::stop(), origin });
         }
         let again = plan.allows_retry(&failed.failure)

@@ -86,7 +86,7 @@ impl Failed {
         Self::judged(aim, verdict, head.status, &said, passed, retry_after)
     }
 
-    /// The backend's stream began with an error event.
+    /// The backend's stream began with an error event, or its plain answer is one.
     pub(crate) fn event(aim: &Aim, verdict: Verdict, event: &ErrorEvent) -> Self {
         let status = event
             .status()

@@ -1,8 +1,8 @@
 //! Requests that kill the backend that takes them: recognised, stopped, and refused for a while.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use router::poison::{POISON_DEATHS, POISON_MEMORY};
@@ -114,26 +114,25 @@ pub(crate) struct Suspicion {
     pending: Vec<JoinHandle<bool>>,
 }
 
-/// A connection was lost in a way that looks like a death. True when it was one, and one too many by this request.
-///
-/// The first loss delays nothing: the backend is looked at while the request goes on elsewhere.
-pub(crate) async fn killed(call: &Call, link: &Arc<Link>) -> bool {
-    let mut suspicion = std::mem::take(&mut *lock(&call.suspicion));
-    suspicion.pending.push(tokio::spawn(has_died(Arc::clone(link))));
-    if suspicion.died + suspicion.pending.len() >= DEATHS {
-        for verdict in std::mem::take(&mut suspicion.pending) {
-            suspicion.died += usize::from(verdict.await.unwrap_or(false));
-        }
-    }
-    let poisonous = suspicion.died >= DEATHS;
-    *lock(&call.suspicion) = suspicion;
-    if poisonous {
-        if call.core.plane.served.knows(&call.body.bytes, Instant::now()) {
+impl Suspicion {
+    /// A connection was lost in a way that looks like a death. True when it was one, and one too many by this request.
+    ///
+    /// The first loss delays nothing: the backend is looked at while the request goes on elsewhere.
+    pub(crate) async fn confirmed(&mut self, call: &Call, link: &Arc<Link>) -> bool {
+        self.pending.push(tokio::spawn(has_died(Arc::clone(link))));
+        if self.died + self.pending.len() < DEATHS {
             return false;
         }
-        call.world.poison().quarantine(digest(call).await, Instant::now().into_std());
+        for verdict in std::mem::take(&mut self.pending) {
+            self.died += usize::from(verdict.await.unwrap_or(false));
+        }
+        if self.died < DEATHS || call.core.plane.served.knows(&call.body.bytes, Instant::now()) {
+            return false;
+        }
+        let digest = digest(call).await;
+        call.world.poison().quarantine(digest, Instant::now().into_std());
+        true
     }
-    poisonous
 }
 
 /// Whether a backend refuses a new connection. A process that dies closes its sockets in any order, so that one look is
@@ -153,10 +152,6 @@ async fn has_died(link: Arc<Link>) -> bool {
         false
     };
     tokio::time::timeout(REFUSES_WITHIN, looks).await.unwrap_or(false)
-}
-
-fn lock(suspicion: &Mutex<Suspicion>) -> MutexGuard<'_, Suspicion> {
-    suspicion.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The end of a request that has just killed once too often.

@@ -1,6 +1,6 @@
 //! The request path of an inference request, top to bottom.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use adapters::Peek;
 use bytes::Bytes;
@@ -66,7 +66,6 @@ pub(crate) async fn serve(
         query: head.uri.query().map(str::to_owned),
         id: report.id.clone(),
         begun: report.begun(),
-        suspicion: Mutex::default(),
     });
     let mut search: Search = Box::pin(search(call, plan));
     let found = tokio::select! {

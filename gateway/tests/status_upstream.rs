@@ -202,6 +202,18 @@ fn an_error_whose_text_never_ends_moves_on() {
 }
 
 #[test]
+fn an_error_under_a_good_status_moves_on() {
+    let (first, second, gateway) = two("", "");
+    first.script(Script::status(200, r#"{"error":{"message":"upstream is down","code":502}}"#));
+    let reply = gateway.client().chat("tiny", "");
+    assert_eq!((reply.status, reply.content()), (200, recitation(0, 20)));
+    assert_eq!((first.stats().inference_requests, second.stats().inference_requests), (1, 1));
+    // Some say that there is none.
+    first.script(Script::status(200, r#"{"error":null,"choices":[]}"#));
+    assert_eq!(gateway.client().chat("tiny", "").header("x-forebay-backend"), Some("first"));
+}
+
+#[test]
 fn trap_75_the_overloaded_are_left_for_others() {
     let busy = [
         (429, r#"{"error":"Model is overloaded","error_type":"Overloaded"}"#),
