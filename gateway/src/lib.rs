@@ -24,6 +24,7 @@ mod listing;
 mod ops;
 mod orphan;
 mod plane;
+mod planes;
 mod poison;
 mod prober;
 mod probes;

@@ -148,6 +148,7 @@ pub struct Link {
     pools: Box<[Pool]>,
     pub(crate) counters: BackendCounters,
     nudge: Notify,
+    look: Notify,
 }
 
 /// The operations that go upstream, in the order of [`Link::uris`].
@@ -174,6 +175,7 @@ impl Link {
             pools: (0..cores.max(1)).map(|_| Pool::default()).collect(),
             counters: counters.backend(spec.name.as_str()),
             nudge: Notify::new(),
+            look: Notify::new(),
         }
     }
 
@@ -189,6 +191,16 @@ impl Link {
     /// Resolves at a nudge, also at one that came before.
     pub(crate) async fn nudged(&self) {
         self.nudge.notified().await;
+    }
+
+    /// Health, models and load are to be looked at now, each.
+    pub(crate) fn look_now(&self) {
+        self.look.notify_one();
+    }
+
+    /// Resolves when that is asked for, also when it was before.
+    pub(crate) async fn look_asked(&self) {
+        self.look.notified().await;
     }
 
     /// A path on this backend, below its prefix.

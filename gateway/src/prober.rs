@@ -75,6 +75,11 @@ struct Due {
 }
 
 impl Due {
+    fn now() -> Self {
+        let now = Instant::now();
+        Self { health: now, list: now, load: now }
+    }
+
     /// Of the looks that are taken at such a backend, the next one: one that is never taken would be due for ever.
     fn next(&self, spec: &BackendSpec) -> Instant {
         let health = (spec.probe != ProbeMode::Off).then_some(self.health);
@@ -93,14 +98,14 @@ struct Watch {
     troubled: bool,
     /// What the last look at the load found out about sleep.
     asleep: bool,
+    /// Why there was no list at the last look; said once, not at every look.
+    unlisted: Option<String>,
 }
 
 impl Watch {
     fn new(plane: Arc<Plane>, name: BackendName) -> Self {
-        let now = Instant::now();
         let rng = fastrand::Rng::new();
-        let due = Due { health: now, list: now, load: now };
-        Self { plane, name, rng, due, troubled: false, asleep: false }
+        Self { plane, name, rng, due: Due::now(), troubled: false, asleep: false, unlisted: None }
     }
 
     /// Looks when it is time, until its task is aborted.
@@ -126,6 +131,7 @@ impl Watch {
             tokio::select! {
                 () = tokio::time::sleep_until(next.min(Instant::now() + LOOK)) => {}
                 () = member.live.attachment.nudged() => self.due.load = Instant::now(),
+                () = member.live.attachment.look_asked() => self.due = Due::now(),
             }
         }
     }
@@ -166,10 +172,15 @@ impl Watch {
                 if self.plane.world.set_catalog(&self.name, models.into(), now) {
                     tracing::info!(backend = %self.name, models = found, "models discovered");
                 }
+                self.unlisted = None;
                 spec.discovery.interval
             }
             Err(error) => {
-                tracing::debug!(backend = %self.name, %error, "no model list");
+                let error = error.to_string();
+                if self.unlisted.as_ref() != Some(&error) {
+                    tracing::info!(backend = %self.name, error, "no model list");
+                    self.unlisted = Some(error);
+                }
                 UNLISTED_RETRY.min(spec.discovery.interval)
             }
         };

@@ -1,0 +1,77 @@
+//! The data plane as others may see and operate it: the router's small traits over the current snapshot.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use router::explain::{Explanation, explain};
+use router::plan::{PlanError, Query};
+use router::planes::{BackendView, Inspect, Operate, OperateError, PurgeScope};
+use router::snapshot::Member;
+use router::spec::{Catalog, SnapshotSpec};
+
+use crate::plane::{Link, Plane};
+
+impl Inspect for Plane {
+    fn version(&self) -> u64 {
+        self.world.load().version()
+    }
+
+    fn spec(&self) -> Arc<SnapshotSpec> {
+        Arc::clone(self.world.load().spec())
+    }
+
+    fn backends(&self) -> Vec<BackendView> {
+        let now = Instant::now();
+        let view = |member: &Member<Arc<Link>>| BackendView {
+            name: member.spec.name.clone(),
+            kind: member.spec.kind,
+            region: member.spec.region.clone(),
+            state: member.state(now),
+            status: member.live.status(now),
+        };
+        self.world.load().backends().iter().map(view).collect()
+    }
+
+    fn catalog(&self) -> Catalog {
+        self.world.catalog()
+    }
+
+    fn explain(&self, query: &Query<'_>) -> Result<Explanation, PlanError> {
+        explain(&self.world.load(), query, Instant::now())
+    }
+}
+
+impl Operate for Plane {
+    fn probe_now(&self, backend: Option<&str>) -> Result<(), OperateError> {
+        if let Some(name) = backend {
+            self.member(name)?.live.attachment.look_now();
+            return Ok(());
+        }
+        for member in self.world.load().backends() {
+            member.live.attachment.look_now();
+        }
+        Ok(())
+    }
+
+    fn drain(&self, backend: &str) -> Result<(), OperateError> {
+        self.member(backend)?.live.drain();
+        Ok(())
+    }
+
+    fn resume(&self, backend: &str) -> Result<(), OperateError> {
+        self.member(backend)?.live.resume(Instant::now());
+        Ok(())
+    }
+
+    fn purge(&self, _: &PurgeScope) -> Result<u64, OperateError> {
+        Err(OperateError::Unsupported)
+    }
+}
+
+impl Plane {
+    fn member(&self, name: &str) -> Result<Member<Arc<Link>>, OperateError> {
+        let world = self.world.load();
+        let unknown = || OperateError::UnknownBackend(name.to_owned());
+        world.backend(name).cloned().ok_or_else(unknown)
+    }
+}
