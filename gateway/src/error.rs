@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use adapters::error::envelope;
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use router::outcome::{FailureKind, Stage};
 
@@ -228,11 +228,15 @@ impl Rejection {
         if let Some(allow) = self.allow {
             headers.insert(ALLOW, HeaderValue::from_static(allow));
         }
+        if self.kind == ErrorKind::InvalidApiKey {
+            // RFC 9110, 15.5.2: a 401 says how to do better.
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         if let Some(after) = self.retry_after {
             insert_retry_after(headers, after.min(retry_after_max));
         }
         if let Some(retry) = row.should_retry {
-            let value = if retry && self.retry_after.is_none() { "true" } else { "false" };
+            let value = if retry { "true" } else { "false" };
             headers.insert(X_SHOULD_RETRY, HeaderValue::from_static(value));
         }
         response

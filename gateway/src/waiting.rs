@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use router::outcome::FailureKind;
 use tokio::time::Interval;
 
 use crate::dispatch::{Lost, Won, WonBody};
@@ -58,7 +59,7 @@ fn settle(result: Result<Won, Lost>, report: Option<&mut Report>) -> Found {
         // The head has promised events; a plain answer cannot follow it.
         Ok(Won { origin, .. }) => {
             let message = "the backend answered a stream request with something else";
-            (origin, Err(Rejection::new(ErrorKind::Internal, message)))
+            (origin, Err(Rejection::new(ErrorKind::Upstream(FailureKind::BadResponse), message)))
         }
         Err(Lost { rejection, origin }) => (origin, Err(rejection)),
     };
