@@ -1,5 +1,4 @@
 //! The library without the command: what an admin plane sees of a data plane and may do to it.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 #[expect(dead_code, reason = "each test file uses its part of the harness")]
 mod support;
