@@ -1,5 +1,7 @@
 //! Plain (not streamed) answers.
 
+use memchr::memmem;
+
 use crate::json::Reader;
 use crate::usage::Usage;
 
@@ -12,6 +14,8 @@ pub struct Answer {
     pub usage: Option<Usage>,
     /// The top-level `error` is there and not null: a failure under a good status.
     pub error: bool,
+    /// A choice ended with `finish_reason` `abort`, which nobody asked for: it is not whole.
+    pub aborted: bool,
 }
 
 /// Looks at a whole plain answer. Never fails: what is not JSON is merely not `complete`.
@@ -25,6 +29,7 @@ pub fn inspect(body: &[u8]) -> Answer {
         reader.members(|key, value| match &text[key] {
             "\"usage\"" => answer.usage = Usage::read(&text[value]),
             "\"error\"" => answer.error = crate::error::is_error(&text[value]),
+            "\"choices\"" => answer.aborted = is_aborted(&text[value]),
             _ => {}
         })
     } else {
@@ -32,6 +37,15 @@ pub fn inspect(body: &[u8]) -> Answer {
     };
     answer.complete = read.and_then(|()| reader.end()).is_ok();
     answer
+}
+
+/// Quotes inside a JSON string are escaped, so the member cannot be part of what a model said.
+fn is_aborted(choices: &str) -> bool {
+    const NAME: &str = "\"finish_reason\"";
+    memmem::find_iter(choices.as_bytes(), NAME).any(|at| {
+        let value = choices[at + NAME.len()..].trim_start().strip_prefix(':');
+        value.is_some_and(|value| value.trim_start().starts_with("\"abort\""))
+    })
 }
 
 #[cfg(test)]
@@ -49,6 +63,18 @@ mod tests {
             assert!(!inspect(&body[..end]).complete, "cut at {end}");
         }
         assert!(!inspect(&[&body[..], b"{}"].concat()).complete);
+    }
+
+    #[test]
+    fn an_abort_is_no_answer() {
+        let aborted = |finish: &str, content: &str| {
+            let choice =
+                format!(r#"{{"message":{{"content":"{content}"}},"finish_reason" : {finish}}}"#);
+            inspect(format!(r#"{{"choices":[{choice}]}}"#).as_bytes()).aborted
+        };
+        assert!(aborted(r#""abort""#, "hi"));
+        assert!(!aborted(r#""stop""#, r#"\"finish_reason\":\"abort\""#));
+        assert!(!aborted("null", "abort"));
     }
 
     #[test]

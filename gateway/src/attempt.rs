@@ -280,6 +280,9 @@ async fn plain(call: &Call, aim: &Aim, mut flow: Flow) -> Result<Content, Failed
                 let verdict = classify_event(aim.kind, call.operation, &event);
                 return Err(Failed::event(aim, verdict, &event));
             }
+            if answer.aborted {
+                return Err(Failed::upstream(aim, FailureKind::Unfinished, Stage::FirstEvent));
+            }
             answer.usage
         }
         // Vectors are large and not looked into; a cut one shows at its end.

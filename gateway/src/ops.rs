@@ -24,6 +24,8 @@ use crate::stopper::Stopper;
 const CONNECTIONS_MAX: usize = 64;
 /// Longest wait for a request on an ops connection.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest life of an ops connection; scrapers connect anew.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Between two times that the samples of histograms are summed up.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -80,9 +82,9 @@ async fn accept(listener: TcpListener, plane: Arc<Plane>) {
             let served = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADER_TIMEOUT)
-                .serve_connection(TokioIo::new(socket), service)
-                .await;
-            if let Err(error) = served {
+                .serve_connection(TokioIo::new(socket), service);
+            // Scrapers that do not read must not keep the probes out.
+            if let Ok(Err(error)) = tokio::time::timeout(CONNECTION_TIMEOUT, served).await {
                 tracing::debug!(%error, "ops connection ended");
             }
             drop(place);

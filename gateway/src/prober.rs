@@ -118,14 +118,15 @@ impl Watch {
             // A shorter interval holds from now on, not after the last long one.
             self.due.list = self.due.list.min(Instant::now() + spec.discovery.interval);
             self.hurry(&member);
+            // Health first: the others' time-outs would delay what matters most.
+            if Instant::now() >= self.due.health && member.spec.probe != ProbeMode::Off {
+                self.check(&member, &spec).await;
+            }
             if Instant::now() >= self.due.list && member.spec.models.is_none() {
                 self.discover(&member, &spec).await;
             }
             if Instant::now() >= self.due.load {
                 self.weigh(&member, &spec).await;
-            }
-            if Instant::now() >= self.due.health && member.spec.probe != ProbeMode::Off {
-                self.check(&member, &spec).await;
             }
             let next = self.due.next(&member.spec);
             tokio::select! {

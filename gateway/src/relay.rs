@@ -283,7 +283,8 @@ impl Relay {
     fn lost(&mut self, kind: FailureKind) {
         // Every choice has said why it ended: what is missing is at most a usage count and `[DONE]`.
         let finished = self.scanner.as_ref().is_some_and(|s| s.finished() && !s.aborted());
-        if finished && kind == FailureKind::ConnectionLost {
+        let only_the_end = matches!(kind, FailureKind::ConnectionLost | FailureKind::IdleTimeout);
+        if finished && only_the_end {
             self.tail.release(&mut self.ready);
             self.state = State::Ended;
             self.upstream = None;

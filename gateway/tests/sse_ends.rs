@@ -322,6 +322,18 @@ fn trap_30_unknown_finish_reasons_pass_and_abort_is_a_failure() {
 }
 
 #[test]
+fn trap_30_a_plain_answer_that_was_aborted_moves_on() {
+    let (first, _second, gateway) = two("", "");
+    first.script(Script { finish: Some("abort".to_owned()), ..Script::default() });
+    for _ in 0..2 {
+        let reply = gateway.client().chat("tiny", "");
+        assert_eq!(reply.status, 200);
+        assert_eq!(reply.json()["choices"][0]["finish_reason"], "stop");
+    }
+    assert!(first.stats().inference_requests > 0);
+}
+
+#[test]
 fn trap_30_an_abort_before_any_content_moves_on() {
     let (first, second, gateway) = two("", "");
     let body = stream([EVENTS[0], EVENTS[3], "[DONE]"]).replace("\"stop\"", "\"abort\"");
