@@ -14,6 +14,7 @@ mod call;
 mod connection;
 mod control;
 mod core;
+mod descriptors;
 mod dial;
 mod dispatch;
 mod error;

@@ -1,6 +1,7 @@
 //! What is known of one request; finished, it becomes one log line and the request's metrics.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use adapters::Usage;
 use http::StatusCode;
@@ -167,9 +168,14 @@ impl Drop for Report {
             bytes: self.bytes,
             prompt_tokens: usage.map(|usage| usage.prompt_tokens),
             completion_tokens: usage.map(|usage| usage.completion_tokens),
-            first_event_ms: first_event.map(|span| span.as_secs_f64() * 1e3),
-            duration_ms: elapsed.as_secs_f64() * 1e3,
+            first_event_ms: first_event.map(millis),
+            duration_ms: millis(elapsed),
         };
         plane.log.line(self.core.index, &line);
     }
+}
+
+/// Milliseconds with three places, so that the log shows no digits of binary fractions.
+fn millis(span: Duration) -> f64 {
+    (span.as_secs_f64() * 1e6).round() / 1e3
 }

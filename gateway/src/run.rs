@@ -11,6 +11,7 @@ use router::spec::SnapshotSpec;
 
 use crate::accept::{self, Places};
 use crate::core::{self, CoreHandle};
+use crate::descriptors;
 use crate::ops;
 use crate::plane::{Link, Plane, World};
 use crate::prober;
@@ -20,6 +21,10 @@ use crate::shutdown::{Phase, Shutdown};
 use crate::stopper::Stopper;
 use crate::telemetry::Counters;
 use crate::tls::{self, TlsError};
+
+/// Connections that the kernel holds until they are accepted; it cuts this at `net.core.somaxconn`. Beyond it a client's
+/// first packet is lost, which costs the client a second.
+const BACKLOG: i32 = 1024;
 
 /// Why a data plane could not start, or a change could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +94,7 @@ impl DataPlane {
         ops: SocketAddr,
         spec: SnapshotSpec,
     ) -> Result<Self, StartError> {
+        descriptors::raise();
         let count = cores(settings);
         let counters = Arc::new(Counters::new().map_err(|e| StartError::Metrics(e.to_string()))?);
         let tls = acceptor(settings.public.tls.as_ref())?;
@@ -112,7 +118,7 @@ impl DataPlane {
         ));
         let handles = (0..count).map(|index| core::start(index, &plane));
         let handles: Arc<[CoreHandle]> = handles.collect::<io::Result<Vec<_>>>()?.into();
-        let places = Places::new(settings.public.connections_max);
+        let places = Places::new(descriptors::connections_max(settings.public.connections_max));
         let public = serve_public(&plane, &handles, &places, public_listener)?;
         let ops_listening = serve_ops(&plane, ops_listener)?;
         prober::start(Arc::clone(&plane))?;
@@ -165,7 +171,7 @@ impl DataPlane {
         self.retire(&before);
         self.plane.set_tls(tls);
         self.plane.listen.store(Arc::new(settings.public.clone()));
-        self.places.resize(settings.public.connections_max);
+        self.places.resize(descriptors::connections_max(settings.public.connections_max));
         let mut needs_restart = Vec::new();
         if cores(settings) != self.cores.len() {
             needs_restart.push("server.threads");
@@ -247,8 +253,12 @@ fn acceptor(files: Option<&TlsSettings>) -> Result<Option<tokio_rustls::TlsAccep
 }
 
 fn listen(address: SocketAddr) -> Result<StdListener, StartError> {
-    let listener = StdListener::bind(address)
-        .and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
+    let listener = StdListener::bind(address).and_then(|listener| {
+        // A second time, for a queue that is longer than the standard library's 128.
+        rustix::net::listen(&listener, BACKLOG)?;
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    });
     listener.map_err(|source| StartError::Listen { address, source })
 }
 

@@ -25,6 +25,9 @@ use crate::{auth, headers, listing, proxy, request};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// What a path that nobody serves is answered with.
+const PATHS: &str = "no such path; there are POST /v1/chat/completions, /v1/completions and /v1/embeddings, \
+     and GET /v1/models and /v1/models/{id}";
 /// How long a browser may remember what a preflight allowed, in seconds.
 const PREFLIGHT_MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 
@@ -116,9 +119,7 @@ async fn route(
         }
         Resolved::Preflight { allow } => Ok(preflight(world, request.headers(), allow)),
         Resolved::MethodNotAllowed { allow } => Err(Rejection::method(allow)),
-        Resolved::NotFound => {
-            Err(Rejection::new(ErrorKind::NotFound, "no such path; the API begins at /v1"))
-        }
+        Resolved::NotFound => Err(Rejection::new(ErrorKind::NotFound, PATHS)),
     }
 }
 

@@ -1,5 +1,6 @@
 //! `forebay check` and `forebay config`.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -8,12 +9,14 @@ use gateway::{SurveyError, Surveyed};
 use router::health::ProbeResult;
 use serde_json::{Value, json};
 
-use super::{Check, ConfigCommand, EXIT_CONFIG, Format, explain, output};
+use super::{Check, ConfigCommand, EXIT_CONFIG, Format, explain, output, serve};
 
 /// Prints every diagnostic; 0 = valid, 1 = warnings under `--strict`, 78 = errors.
 pub(crate) fn run(args: &Check) -> ExitCode {
     let mut found = Vec::new();
-    let (report, valid) = match config::load(&args.files, &ProcessEnvironment) {
+    let loaded = config::load(&args.files, &ProcessEnvironment);
+    let unenforced = loaded.as_ref().ok().and_then(serve::unenforced);
+    let (report, valid) = match loaded {
         Ok(loaded) if args.online => match survey(&loaded) {
             Ok((servers, report)) => {
                 found = servers;
@@ -39,6 +42,11 @@ pub(crate) fn run(args: &Check) -> ExitCode {
             }
             if valid {
                 output::err("the configuration is valid");
+            }
+            let refused = unenforced.iter().flat_map(|report| &report.diagnostics);
+            let refused: BTreeSet<&str> = refused.map(|one| one.message.as_str()).collect();
+            for message in refused {
+                output::err(&format!("but `serve` refuses it: {message}"));
             }
         }
     }
@@ -114,7 +122,8 @@ pub(crate) fn config(command: &ConfigCommand) -> ExitCode {
         ConfigCommand::Show { config: path, effective } => show(path.as_ref(), *effective),
         ConfigCommand::Diff { before, after } => load(before)
             .and_then(|before| Ok((before, load(after)?)))
-            .map(|(before, after)| config::diff(&before, &after)),
+            .map(|(before, after)| config::diff(&before, &after))
+            .map(|text| if text.is_empty() { "no difference".to_owned() } else { text }),
     };
     match printed {
         Ok(text) => {

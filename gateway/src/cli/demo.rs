@@ -2,6 +2,7 @@
 //! one and watch what happens, with nothing else installed.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -41,6 +42,8 @@ impl Scripted {
         if self.kind == Kind::Ollama {
             command.arg("--ollama");
         }
+        // In a group of its own: a terminal's ^C is for the gateway, whose running answers may finish.
+        command.process_group(0);
         let child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
         let pid = child.id();
         self.child = Some(child);
@@ -81,6 +84,8 @@ impl Drop for Scripted {
 /// Serves until a signal.
 pub(crate) fn run() -> ExitCode {
     let mut config = config::defaults(&ProcessEnvironment).config;
+    // No load balancer has to notice.
+    config.server.drain.grace = Duration::ZERO;
     serve::start_log(&config);
     let servers = match start_servers(&mut config) {
         Ok(servers) => Arc::new(Mutex::new(servers)),

@@ -98,8 +98,8 @@ pub(crate) struct Healthcheck {
     /// The configuration whose ops address is asked
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The ops address itself
-    #[arg(long, value_name = "ADDRESS")]
+    /// The ops address itself, as 127.0.0.1:8082
+    #[arg(long, value_name = "ADDRESS:PORT")]
     ops: Option<std::net::SocketAddr>,
 }
 
@@ -141,16 +141,16 @@ pub(crate) enum Format {
 
 #[derive(Subcommand)]
 pub(crate) enum ConfigCommand {
-    /// Print the effective configuration: defaults filled in, secrets redacted
+    /// Print what a file comes to, or the defaults with all their comments; secrets redacted
     Show {
-        /// A file or a folder
+        /// A file or a folder; without it, the defaults
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
-        /// With defaults filled in, and where each value came from
+        /// Without a file: the bare values, as for a file, instead of the commented text
         #[arg(long)]
         effective: bool,
     },
-    /// What differs between two configurations
+    /// Show what differs between two configurations
     Diff {
         /// The one before
         before: PathBuf,

@@ -259,7 +259,7 @@ impl Signals {
 
 async fn wind_down(data_plane: &DataPlane, drain: DrainSettings) {
     notify("STOPPING=1");
-    tracing::info!(grace = ?drain.grace, "stopping: not ready any more, still accepting");
+    tracing::info!(grace = ?drain.grace, "stopping: not ready any more, still accepting; a second signal stops at once");
     data_plane.advance(Phase::Grace);
     tokio::time::sleep(drain.grace).await;
     tracing::info!(timeout = ?drain.timeout, "stopping: running answers may finish");
