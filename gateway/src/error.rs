@@ -88,9 +88,7 @@ impl ErrorKind {
                 (S::SERVICE_UNAVAILABLE, "no_backend_available", SERVER, None, true)
             }
             Self::Saturated => (S::TOO_MANY_REQUESTS, "rate_limit_exceeded", LIMIT, None, false),
-            Self::BudgetSpent => {
-                (S::SERVICE_UNAVAILABLE, "retry_budget_spent", SERVER, Some(false), true)
-            }
+            Self::BudgetSpent => (S::SERVICE_UNAVAILABLE, "retry_budget_spent", SERVER, None, true),
             Self::Poisonous => (S::BAD_GATEWAY, "poison_request", SERVER, Some(false), true),
             Self::BuffersFull => (S::SERVICE_UNAVAILABLE, "buffers_full", SERVER, None, true),
             Self::ShuttingDown => {

@@ -151,6 +151,11 @@ fn one_tier(number: usize, tier: &ExplainedTier) -> String {
     if let Some(blocked) = tier.blocked {
         let _ = write!(text, " - not used: {}", blocked.as_str());
     }
+    if matches!(tier.policy, "prefix_hash" | "session") {
+        text.push_str(
+            "\n   (no prompt or session is known here, so the order is that of least_load)",
+        );
+    }
     for candidate in &tier.candidates {
         let verdict = match candidate.verdict {
             Verdict::Attempt(n) => format!("attempt {n}"),
