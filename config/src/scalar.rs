@@ -115,6 +115,17 @@ pub(crate) fn socket(text: &str) -> Result<SocketAddr, &'static str> {
     }
 }
 
+/// How paths end that name an operation of a server, not the server.
+const ENDPOINTS: [&str; 7] = [
+    "/chat/completions",
+    "/v1/completions",
+    "/v1/embeddings",
+    "/v1/models",
+    "/api/chat",
+    "/api/generate",
+    "/api/tags",
+];
+
 /// The normal form of a backend's base URL: no trailing slash, no trailing `/v1`.
 ///
 /// # Errors
@@ -138,6 +149,9 @@ pub(crate) fn base_url(text: &str) -> Result<String, &'static str> {
     }
     let host = host_and_port(authority)?;
     let mut path = path.trim_end_matches('/');
+    if ENDPOINTS.iter().any(|endpoint| path.ends_with(endpoint)) {
+        return Err("it names one operation; the base URL is what stands before /v1 or /api");
+    }
     path = path.strip_suffix("/v1").unwrap_or(path).trim_end_matches('/');
     if path.contains("//") || path.contains('\\') || path.split('/').any(|part| part == "..") {
         return Err("its path cannot hold empty or relative parts");
@@ -260,6 +274,8 @@ mod tests {
             ("https://a/llm/v1", "https://a/llm"),
             ("http://[::1]:8000/v1", "http://[::1]:8000"),
             ("http://a/v12", "http://a/v12"),
+            ("http://a/api/v1", "http://a/api"),
+            ("http://a/models/v1", "http://a/models"),
         ] {
             assert_eq!(base_url(text).as_deref(), Ok(normal));
         }
@@ -280,6 +296,9 @@ mod tests {
             "http://[::1",
             "http://[x]",
             "http://a//b",
+            "http://a/v1/chat/completions",
+            "http://a/v1/models/",
+            "http://a/api/chat",
             "http://ä",
         ] {
             assert!(base_url(bad).is_err(), "{bad}");

@@ -21,7 +21,7 @@ const SAMPLE: &str = "sk-change-me";
 
 /// A restriction with what to say where it is not enforced.
 pub(super) fn restriction(what: RestrictionKind, place: Place, asked: &str) -> Restriction {
-    let message = format!("{asked} is not enforced by this build yet");
+    let message = format!("this build does not enforce {asked} yet");
     let diagnostic = Diagnostic::error(Code::NotEnforced, place, message)
         .label("serving without it would be less than what is asked for")
         .help("remove it to serve without the restriction");
@@ -212,7 +212,7 @@ fn narrowed(key: &KeyConfig, table: &Table, config: &mut Config) {
         note(RestrictionKind::KeyRegions, table.place_of("regions"), "a key's `regions`");
     }
     if key.limits != KeyLimits::default() {
-        note(RestrictionKind::KeyLimits, table.place.clone(), "a key's limits");
+        note(RestrictionKind::KeyLimits, table.place.clone(), "a key's rate limits");
     }
 }
 
