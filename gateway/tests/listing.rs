@@ -1,5 +1,4 @@
 //! `/v1/models` over servers that spell the same model in two ways.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 #[expect(dead_code, reason = "each test file uses its part of the harness")]
 mod support;
