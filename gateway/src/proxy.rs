@@ -139,7 +139,8 @@ fn route(
 pub(crate) fn refused(error: &PlanError, model: &str) -> Rejection {
     match error {
         PlanError::UnknownModel => {
-            let message = format!("the model {model:?} does not exist");
+            let message =
+                format!("the model {model:?} does not exist; GET /v1/models lists those that do");
             Rejection::new(ErrorKind::ModelNotFound, message).param(Some("model"))
         }
         PlanError::UnknownRegion { known } => {
