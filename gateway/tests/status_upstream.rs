@@ -335,8 +335,9 @@ fn trap_77_long_words_are_cut() {
             assert!(!reply.text().contains('\u{fffd}'), "{kind}");
         }
     }
+    // Less than one of the bodies: none was held whole.
     let grown = gateway.peak_rss() - before;
-    assert!(grown < 8 << 20, "{grown} bytes");
+    assert!(grown < 10 << 20, "{grown} bytes");
 }
 
 #[test]
