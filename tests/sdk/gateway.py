@@ -36,6 +36,11 @@ def fetch(url, body=None, method=None, timeout=10):
         return json.load(answer)
 
 
+def request_id(request):
+    """The id that the gateway gave to one attempt."""
+    return next((value for name, value in request["headers"] if name.lower() == "x-request-id"), None)
+
+
 class Gateway(Program):
     """`forebay serve` on free ports."""
 
@@ -85,5 +90,9 @@ class Upstream(Program):
         return fetch(f"{self.url}/control/stats")
 
     def received(self, marker):
-        """The inference requests whose body holds `marker`, oldest first."""
-        return [r for r in fetch(f"{self.url}/control/requests") if marker in r["body"]]
+        """The inference requests whose body holds `marker`, oldest first.
+
+        One that was sent again, because the kept connection had died before it answered, has the same id and counts once.
+        """
+        mine = [r for r in fetch(f"{self.url}/control/requests") if marker in r["body"]]
+        return list({request_id(r): r for r in mine}.values())

@@ -48,10 +48,15 @@ export async function stats() {
   return (await fetch(`${VLLM}/control/stats`)).json();
 }
 
-/** Inference requests at an upstream whose body holds the marker. */
+/**
+ * Inference requests at an upstream whose body holds the marker. One that was sent again, because the kept connection had died
+ * before it answered, has the same id and counts once.
+ */
 export async function received(marker, upstream = VLLM) {
   const all = await (await fetch(`${upstream}/control/requests`)).json();
-  return all.filter((request) => request.body.includes(marker));
+  const mine = all.filter((request) => request.body.includes(marker));
+  const id = (request) => request.headers.find(([name]) => name.toLowerCase() === 'x-request-id')?.[1];
+  return [...new Map(mine.map((request) => [id(request), request])).values()];
 }
 
 /** Waits until `condition` holds, at most 10 seconds. */
