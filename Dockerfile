@@ -5,6 +5,7 @@ COPY Cargo.toml Cargo.lock ./
 COPY router router
 COPY config config
 COPY adapters adapters
+COPY admin admin
 COPY gateway gateway
 COPY loadtest loadtest
 COPY tests tests

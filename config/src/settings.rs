@@ -5,6 +5,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use router::spec::{
+    CacheScope, CacheSpec, CacheWhen, KeyLimits, ModelCache, QueueSpec, RedisSpec,
+};
 use router::spec::{Secret, SnapshotSpec};
 use router::{KeyName, ModelName, RegionName, TenantName};
 
@@ -22,11 +25,11 @@ pub struct Config {
     /// Where stored objects live.
     pub store: StoreConfig,
     /// The shared cache and limits; `None` = everything is local.
-    pub redis: Option<RedisConfig>,
+    pub redis: Option<RedisSpec>,
     /// The response cache.
-    pub cache: CacheConfig,
+    pub cache: CacheSpec,
     /// Waiting for a free backend.
-    pub queue: QueueConfig,
+    pub queue: QueueSpec,
     /// Who may call.
     pub auth: AuthConfig,
     /// Keys that the file declares.
@@ -173,84 +176,6 @@ impl Default for StoreConfig {
     }
 }
 
-/// `[redis]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RedisConfig {
-    /// `redis://` or `rediss://`; may hold credentials.
-    pub url: Secret,
-    /// Where it stands; strict models use it only inside their regions.
-    pub region: Option<RegionName>,
-    /// One command.
-    pub timeout: Duration,
-    /// Gateways that share limits when Redis is gone; `None` = those that were seen last.
-    pub replicas: Option<u32>,
-}
-
-/// Which requests are cached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum CacheWhen {
-    /// Temperature 0 or a seed, one choice, no tools.
-    #[default]
-    Deterministic,
-    /// Every request.
-    Always,
-}
-
-/// Who shares cached answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum CacheScope {
-    /// One tenant.
-    #[default]
-    Tenant,
-    /// Everyone.
-    Shared,
-}
-
-/// `[cache]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CacheConfig {
-    /// Models that say nothing are cached.
-    pub default: bool,
-    /// How long an answer is kept.
-    pub ttl: Duration,
-    /// Which requests.
-    pub when: CacheWhen,
-    /// Who shares.
-    pub scope: CacheScope,
-    /// Largest answer that is kept, bytes.
-    pub entry_max: u64,
-    /// The memory tier, bytes.
-    pub memory_max: u64,
-}
-
-impl Default for CacheConfig {
-    fn default() -> Self {
-        Self {
-            default: false,
-            ttl: Duration::from_secs(3600),
-            when: CacheWhen::Deterministic,
-            scope: CacheScope::Tenant,
-            entry_max: 1 << 20,
-            memory_max: 128 << 20,
-        }
-    }
-}
-
-/// Waiting for a free backend when all are at their cap.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct QueueConfig {
-    /// Longest wait.
-    pub timeout: Duration,
-    /// Most waiting requests of one model.
-    pub size: u32,
-}
-
-impl Default for QueueConfig {
-    fn default() -> Self {
-        Self { timeout: Duration::from_secs(30), size: 256 }
-    }
-}
-
 /// Whether callers need a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum AuthMode {
@@ -302,36 +227,6 @@ pub struct KeyConfig {
     pub expires: Option<u64>,
     /// Refused now.
     pub disabled: bool,
-}
-
-/// Bounds of one key; `None` = no such bound.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct KeyLimits {
-    /// Requests per minute.
-    pub requests_per_minute: Option<u64>,
-    /// Requests per day.
-    pub requests_per_day: Option<u64>,
-    /// Tokens per minute, prompt and answer.
-    pub tokens_per_minute: Option<u64>,
-    /// Tokens per day, prompt and answer.
-    pub tokens_per_day: Option<u64>,
-    /// Requests that may come at once; `None` = one minute's quota.
-    pub burst: Option<u64>,
-    /// Requests at once, whole streams counted.
-    pub concurrent: Option<u32>,
-}
-
-/// What a model says about the cache; `None` inherits from `[cache]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct ModelCache {
-    /// Cached at all.
-    pub enabled: Option<bool>,
-    /// How long.
-    pub ttl: Option<Duration>,
-    /// Which requests.
-    pub when: Option<CacheWhen>,
-    /// Who shares.
-    pub scope: Option<CacheScope>,
 }
 
 /// What a model says beside its routing.

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use router::explain::{Explanation, explain};
 use router::plan::{PlanError, Query};
-use router::planes::{BackendView, Inspect, Operate, OperateError, PurgeScope};
+use router::planes::{BackendView, Inspect, Operate, OperateError, PurgeScope, QueueView, Totals};
 use router::snapshot::Member;
 use router::spec::{Catalog, SnapshotSpec};
 
@@ -38,6 +38,14 @@ impl Inspect for Plane {
 
     fn explain(&self, query: &Query<'_>) -> Result<Explanation, PlanError> {
         explain(&self.world.load(), query, Instant::now())
+    }
+
+    fn totals(&self) -> Totals {
+        Totals::default()
+    }
+
+    fn queues(&self) -> Vec<QueueView> {
+        Vec::new()
     }
 }
 

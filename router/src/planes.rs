@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::backend::BackendStatus;
 use crate::explain::Explanation;
@@ -40,6 +40,53 @@ pub trait Inspect: Send + Sync {
     /// # Errors
     /// As [`crate::explain::explain`].
     fn explain(&self, query: &Query<'_>) -> Result<Explanation, PlanError>;
+    /// What was counted since the plane started; everything in it only grows.
+    fn totals(&self) -> Totals;
+    /// Who waits for a free backend now, by model; models that nobody waits for are not here.
+    fn queues(&self) -> Vec<QueueView>;
+}
+
+/// Counts since the start of a plane.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Totals {
+    /// By backend, each attempt on it.
+    pub backends: Vec<(BackendName, Tally)>,
+    /// By the model that was asked for, each request.
+    pub models: Vec<(ModelName, Tally)>,
+}
+
+/// What was counted of a backend or a model.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Tally {
+    /// Requests (of a backend: attempts) that came to an end.
+    pub requests: u64,
+    /// Of these, those that ended in an error that was not the client's.
+    pub failures: u64,
+    /// Tokens read, as far as answers said.
+    pub input_tokens: u64,
+    /// Tokens written, as far as answers said.
+    pub output_tokens: u64,
+    /// Streams whose time to the first event was measured, and the sum of these times.
+    pub first_events: (u64, Duration),
+    /// Time from the beginning to the end of an answer, summed over all requests.
+    pub busy: Duration,
+    /// The end of the last one.
+    pub last: Option<SystemTime>,
+}
+
+/// The requests that wait for a free backend of one model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QueueView {
+    /// Which model.
+    pub model: ModelName,
+    /// How many.
+    pub depth: u32,
+    /// Most that may wait.
+    pub size: u32,
+    /// How long the oldest has waited.
+    pub oldest: Duration,
+    /// How long one that came now would wait, by the rate at which places became free; `None` = nothing became free yet.
+    pub expected: Option<Duration>,
 }
 
 /// One backend, seen from outside.
@@ -139,6 +186,11 @@ pub enum EventKind {
         backend: BackendName,
         /// How.
         transition: crate::breaker::Transition,
+    },
+    /// A configuration was offered and is not used.
+    Refused {
+        /// What was wrong with it.
+        diagnostics: String,
     },
     /// A backend's models changed.
     Discovered {

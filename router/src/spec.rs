@@ -8,19 +8,25 @@ use std::sync::Arc;
 use crate::ids::{BackendName, ModelName, RegionName};
 
 mod backend;
+mod cache;
 mod head;
 mod key;
 mod limits;
 mod model;
+mod queue;
+mod redis;
 mod secret;
 mod service;
 mod timeouts;
 
 pub use backend::{BackendSpec, Kind, ProbeMode};
+pub use cache::{CacheScope, CacheSpec, CacheWhen, ModelCache};
 pub use head::{HeadOrder, HeadSpec, RegionSpec};
-pub use key::{AuthSpec, KeyDigest, KeySpec, ModelPattern};
+pub use key::{AuthSpec, KeyDigest, KeyLimits, KeySpec, ModelPattern};
 pub use limits::{BreakerSpec, DiscoverySpec, HealthSpec, RetrySpec};
 pub use model::{DeploymentSpec, ModelSpec, Policy, Residency, SessionSource};
+pub use queue::QueueSpec;
+pub use redis::RedisSpec;
 pub use secret::Secret;
 pub use service::ServiceSpec;
 pub use timeouts::{TimeoutOverrides, Timeouts};
@@ -58,6 +64,12 @@ pub struct SnapshotSpec {
     pub auth: AuthSpec,
     /// The keys.
     pub keys: Vec<KeySpec>,
+    /// The response cache.
+    pub cache: CacheSpec,
+    /// Waiting for a free backend.
+    pub queue: QueueSpec,
+    /// What several gateways share; `None` = everything is local.
+    pub redis: Option<RedisSpec>,
 }
 
 /// A model that was found on a backend.

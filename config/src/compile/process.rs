@@ -6,7 +6,7 @@ use router::spec::Secret;
 use super::{Compiler, between};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::settings::{
-    AdminMode, CacheScope, CacheWhen, Config, LogFormat, LogLevel, RedisConfig, TlsConfig,
+    AdminMode, CacheScope, CacheWhen, Config, LogFormat, LogLevel, RedisSpec, TlsConfig,
 };
 use crate::tree::Table;
 
@@ -150,7 +150,7 @@ impl Compiler<'_> {
         }
         let mut timeout = std::time::Duration::from_millis(25);
         table.fill("timeout", &mut timeout);
-        config.redis = Some(RedisConfig {
+        config.redis = Some(RedisSpec {
             url,
             region: region(table, "region"),
             timeout,

@@ -10,6 +10,17 @@ pub(crate) fn snapshot(config: &Config) -> SnapshotSpec {
     let mut spec = config.snapshot.clone();
     spec.auth = AuthSpec { required: config.auth.mode == AuthMode::Keys };
     spec.keys = config.keys.iter().filter_map(key).collect();
+    spec.cache = config.cache.clone();
+    spec.queue = config.queue;
+    spec.redis.clone_from(&config.redis);
+    for model in &mut spec.models {
+        if let Some(says) = config.models.get(&model.name) {
+            model.cache = says.cache;
+            model.queue_timeout = says.queue_timeout;
+            model.queue_size = says.queue_size;
+            model.max_in_flight = says.max_in_flight;
+        }
+    }
     spec
 }
 
@@ -31,6 +42,8 @@ pub(crate) fn key(key: &KeyConfig) -> Option<KeySpec> {
         regions: key.regions.clone(),
         expires: key.expires,
         disabled: key.disabled,
+        priority: key.priority,
+        limits: key.limits,
     })
 }
 

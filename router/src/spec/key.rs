@@ -46,6 +46,23 @@ impl ModelPattern {
     }
 }
 
+/// Bounds of one key; `None` = no such bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct KeyLimits {
+    /// Requests per minute.
+    pub requests_per_minute: Option<u64>,
+    /// Requests per day.
+    pub requests_per_day: Option<u64>,
+    /// Tokens per minute, prompt and answer.
+    pub tokens_per_minute: Option<u64>,
+    /// Tokens per day, prompt and answer.
+    pub tokens_per_day: Option<u64>,
+    /// Requests that may come at once; `None` = one minute's quota.
+    pub burst: Option<u64>,
+    /// Requests at once, whole streams counted.
+    pub concurrent: Option<u32>,
+}
+
 /// One key. It only ever narrows what a model allows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeySpec {
@@ -65,6 +82,10 @@ pub struct KeySpec {
     pub expires: Option<u64>,
     /// Refused now.
     pub disabled: bool,
+    /// Higher goes first in a queue.
+    pub priority: i32,
+    /// Bounds on what it may ask for.
+    pub limits: KeyLimits,
 }
 
 impl KeySpec {

@@ -1,6 +1,8 @@
 //! Public models and how they are served.
 
-use super::{Secret, TimeoutOverrides};
+use std::time::Duration;
+
+use super::{ModelCache, Secret, TimeoutOverrides};
 use crate::ids::{BackendName, HeadName, ModelName, RegionName};
 
 /// How the next candidate of a tier is drawn.
@@ -82,6 +84,14 @@ pub struct ModelSpec {
     pub context_length: Option<u64>,
     /// Only backends with `local = true`.
     pub local_inference: bool,
+    /// The response cache.
+    pub cache: ModelCache,
+    /// Longest wait for a free backend; `None` inherits.
+    pub queue_timeout: Option<Duration>,
+    /// Most waiting requests; `None` inherits.
+    pub queue_size: Option<u32>,
+    /// Most requests at once on all backends; `None` = no cap.
+    pub max_in_flight: Option<u32>,
 }
 
 impl ModelSpec {
@@ -111,6 +121,10 @@ impl ModelSpec {
             context_fallback: None,
             context_length: None,
             local_inference: false,
+            cache: ModelCache { enabled: None, ttl: None, when: None, scope: None },
+            queue_timeout: None,
+            queue_size: None,
+            max_in_flight: None,
         }
     }
 }

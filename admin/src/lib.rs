@@ -1,0 +1,1 @@
+//! forebay's control plane: the registry of backends, models, regions and heads, its store and vault, and the admin API.
