@@ -1,1 +1,3 @@
 //! forebay's control plane: the registry of backends, models, regions and heads, its store and vault, and the admin API.
+
+pub mod live;

@@ -5,19 +5,29 @@ use std::time::Instant;
 
 use router::explain::{Explanation, explain};
 use router::plan::{PlanError, Query};
-use router::planes::{BackendView, Inspect, Operate, OperateError, PurgeScope, QueueView, Totals};
+use router::planes::{
+    BackendView, Inspect, Operate, OperateError, ProcessView, PurgeScope, QueueView, Totals,
+};
 use router::snapshot::Member;
-use router::spec::{Catalog, SnapshotSpec};
+use router::spec::Catalog;
 
 use crate::plane::{Link, Plane};
+use crate::shutdown::Phase;
 
 impl Inspect for Plane {
     fn version(&self) -> u64 {
         self.world.load().version()
     }
 
-    fn spec(&self) -> Arc<SnapshotSpec> {
-        Arc::clone(self.world.load().spec())
+    fn process(&self) -> ProcessView {
+        ProcessView {
+            pid: std::process::id(),
+            revision: self.world.load().spec().revision,
+            connections: self.connections(),
+            buffered_bytes: self.buffered_bytes(),
+            stopping: self.shutdown.phase() > Phase::Running,
+            refusal: self.reloads.refusal().map(|refusal| (refusal.at, refusal.diagnostics)),
+        }
     }
 
     fn backends(&self) -> Vec<BackendView> {

@@ -29,8 +29,9 @@ pub trait Publish: Send + Sync {
 pub trait Inspect: Send + Sync {
     /// The version of the snapshot that requests see now.
     fn version(&self) -> u64;
-    /// What was asked for in that snapshot.
-    fn spec(&self) -> Arc<SnapshotSpec>;
+    /// The process that it runs in. What was asked for in its snapshot cannot be had here: it holds credentials, and
+    /// whoever published it has it.
+    fn process(&self) -> ProcessView;
     /// Every backend that takes part, by name.
     fn backends(&self) -> Vec<BackendView>;
     /// What was discovered so far.
@@ -44,6 +45,23 @@ pub trait Inspect: Send + Sync {
     fn totals(&self) -> Totals;
     /// Who waits for a free backend now, by model; models that nobody waits for are not here.
     fn queues(&self) -> Vec<QueueView>;
+}
+
+/// The process of a plane at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ProcessView {
+    /// Its number on its host.
+    pub pid: u32,
+    /// Which desired state requests see now: [`SnapshotSpec::revision`].
+    pub revision: u64,
+    /// Client connections that are open.
+    pub connections: u64,
+    /// Bytes of request bodies held.
+    pub buffered_bytes: u64,
+    /// It takes no new work and will end.
+    pub stopping: bool,
+    /// When the last configuration that was offered was refused, and why; `None` = it is in force.
+    pub refusal: Option<(SystemTime, Arc<str>)>,
 }
 
 /// Counts since the start of a plane.

@@ -34,6 +34,8 @@ pub use timeouts::{TimeoutOverrides, Timeouts};
 /// Everything that was asked for, in one value.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct SnapshotSpec {
+    /// Counts the desired states of a registry, of which this is one; 0 = made without one. Routing does not look at it.
+    pub revision: u64,
     /// Where this gateway itself stands.
     pub server_region: Option<RegionName>,
     /// The region of what names none.
