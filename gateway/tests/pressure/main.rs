@@ -1,7 +1,9 @@
-//! Too many connections, too few descriptors, leavers, slow readers and absurd bodies: FAULTS F16, F17, F30, F33, F35, F37.
+//! Too many connections, too few descriptors, leavers, slow readers and absurd bodies: FAULTS F16, F17, F30, F32, F33,
+//! F35, F37.
 
 #![expect(clippy::unwrap_used, unreachable_pub, reason = "tests")]
 
+mod floods;
 #[expect(dead_code, reason = "each test file uses its part of the harness")]
 #[path = "../support/mod.rs"]
 mod support;
