@@ -1,3 +1,4 @@
 //! forebay's control plane: the registry of backends, models, regions and heads, its store and vault, and the admin API.
 
 pub mod live;
+pub mod outbound;

@@ -130,7 +130,7 @@ const ENDPOINTS: [&str; 7] = [
 ///
 /// # Errors
 /// What is wrong, in a few words that hold nothing of the URL.
-pub(crate) fn base_url(text: &str) -> Result<String, &'static str> {
+pub fn base_url(text: &str) -> Result<String, &'static str> {
     let (scheme, rest) =
         text.split_once("://").ok_or("it has to start with http:// or https://")?;
     let scheme = scheme.to_ascii_lowercase();
