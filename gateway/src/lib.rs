@@ -30,6 +30,8 @@ mod poison;
 mod prober;
 mod probes;
 mod proxy;
+#[expect(dead_code, reason = "the limits and the cache use it step by step")]
+mod redis;
 mod relay;
 mod reloads;
 mod report;

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use http::{HeaderValue, Uri};
 use router::Operation;
 use router::snapshot::{Snapshot, SnapshotHandle};
@@ -14,6 +14,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::dial::{DialError, Target};
 use crate::poison::Served;
+use crate::redis::Redis;
 use crate::reloads::Reloads;
 use crate::request_log::RequestLog;
 use crate::settings::ListenSettings;
@@ -41,6 +42,8 @@ pub struct Plane {
     pub reloads: Reloads,
     /// Bodies that were served of late.
     pub(crate) served: Served,
+    /// What several gateways share, where there is a Redis; see [`Plane::redis`].
+    pub(crate) redis: ArcSwapOption<Redis>,
     buffered: Arc<AtomicU64>,
     connections: AtomicU64,
 }
@@ -63,6 +66,7 @@ impl Plane {
             counters,
             log,
             served: Served::default(),
+            redis: ArcSwapOption::empty(),
             buffered: Arc::default(),
             connections: AtomicU64::new(0),
         }
@@ -95,6 +99,11 @@ impl Plane {
     /// An empty share of `server.buffered_bytes`.
     pub(crate) fn buffer(&self) -> Buffered {
         Buffered { total: Arc::clone(&self.buffered), held: 0 }
+    }
+
+    /// The Redis of the configuration in force; it may be down.
+    pub(crate) fn redis(&self) -> Option<Redis> {
+        self.redis.load().as_deref().cloned()
     }
 
     /// Bytes of request bodies held right now.

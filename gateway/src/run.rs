@@ -15,6 +15,7 @@ use crate::descriptors;
 use crate::ops;
 use crate::plane::{Link, Plane, World};
 use crate::prober;
+use crate::redis;
 use crate::request_log::RequestLog;
 use crate::settings::{DrainSettings, Settings, TlsSettings};
 use crate::shutdown::{Phase, Shutdown};
@@ -122,6 +123,7 @@ impl DataPlane {
         let public = serve_public(&plane, &handles, &places, public_listener)?;
         let ops_listening = serve_ops(&plane, ops_listener)?;
         prober::start(Arc::clone(&plane))?;
+        redis::start(Arc::clone(&plane))?;
         plane.counters.show_config(true);
         let current =
             Current { settings: settings.clone(), ops_asked: ops, public, ops: ops_listening };

@@ -11,6 +11,7 @@ use router::Operation;
 use router::breaker::{BreakerState, Transition};
 
 use crate::io::Expired;
+use crate::redis::{REASONS, Reason};
 
 const META: Metadata<'static> = Metadata::new("forebay", Level::INFO, None);
 /// Statuses that have a series of their own; others count as `other`.
@@ -25,7 +26,7 @@ const DURATION_BUCKETS: [f64; 14] =
     [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0];
 
 /// Names and help of all metrics; `docs/metrics.md` lists the same.
-pub const METRICS: [(&str, &str); 25] = [
+pub const METRICS: &[(&str, &str)] = &[
     ("forebay_build_info", "Version of the running binary."),
     ("forebay_connections_accepted_total", "Client connections accepted."),
     ("forebay_connections_open", "Client connections that are open."),
@@ -51,6 +52,12 @@ pub const METRICS: [(&str, &str); 25] = [
     ("forebay_config_last_reload_timestamp_seconds", "When the last good reload was."),
     ("forebay_config_reloads_total", "Reloads by result."),
     ("forebay_snapshot_version", "Version of the snapshot that new requests see."),
+    ("forebay_redis_up", "1 while Redis answers."),
+    ("forebay_redis_errors_total", "Failed Redis commands by reason."),
+    (
+        "forebay_redis_writes_dropped_total",
+        "Writes to Redis that nobody waited for, and that were lost.",
+    ),
 ];
 
 /// The metrics of one data plane.
@@ -76,6 +83,20 @@ pub struct Counters {
     reload_successful: Gauge,
     reload_timestamp: Gauge,
     reloads: [Counter; 2],
+    pub(crate) redis: RedisCounters,
+}
+
+/// The metrics of Redis.
+pub(crate) struct RedisCounters {
+    errors: [Counter; REASONS.len()],
+    pub(crate) dropped: Counter,
+    pub(crate) up: Gauge,
+}
+
+impl RedisCounters {
+    pub(crate) fn error(&self, reason: Reason) {
+        self.errors[reason as usize].increment(1);
+    }
 }
 
 struct PerOperation {
@@ -144,7 +165,7 @@ impl Counters {
         let recorder = PrometheusBuilder::new()
             .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &DURATION_BUCKETS)?
             .build_recorder();
-        for (name, help) in METRICS {
+        for &(name, help) in METRICS {
             let describe = if name.ends_with("_total") {
                 Recorder::describe_counter
             } else if name.ends_with("_seconds") {
@@ -189,6 +210,14 @@ impl Counters {
                 let labels = [("result", result)];
                 recorder.register_counter(&key("forebay_config_reloads_total", &labels), &META)
             }),
+            redis: RedisCounters {
+                errors: REASONS.map(|reason| {
+                    let labels = [("reason", reason)];
+                    recorder.register_counter(&key("forebay_redis_errors_total", &labels), &META)
+                }),
+                dropped: plain("forebay_redis_writes_dropped_total"),
+                up: gauge("forebay_redis_up"),
+            },
             handle: recorder.handle(),
             recorder,
         })
