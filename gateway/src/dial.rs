@@ -6,14 +6,21 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 
 use crate::io::Stream;
 use crate::upstream::Wire;
+
+/// When the next address of a name is tried beside one that does not answer (RFC 8305, 8).
+const STAGGER: Duration = Duration::from_millis(250);
+/// Most addresses of one name that are tried.
+const ADDRESSES_MAX: usize = 8;
 
 /// Why no connection came about.
 #[derive(Debug, thiserror::Error)]
@@ -21,7 +28,10 @@ pub(crate) enum DialError {
     /// The address is not usable at all.
     #[error("{0}")]
     Address(String),
-    /// Name resolution or TCP failed.
+    /// The name could not be resolved.
+    #[error("its name cannot be resolved: {0}")]
+    Name(io::Error),
+    /// TCP failed.
     #[error("{0}")]
     Failed(io::Error),
     /// The TLS handshake failed.
@@ -30,6 +40,25 @@ pub(crate) enum DialError {
     /// Not within the connect deadline.
     #[error("no connection within the deadline")]
     Timeout,
+}
+
+impl DialError {
+    /// What a client may know of it: no address, no words of the system's.
+    pub(crate) fn reason(&self) -> Option<&'static str> {
+        match self {
+            Self::Name(_) => Some("its name cannot be resolved"),
+            Self::Failed(error) => match error.kind() {
+                io::ErrorKind::ConnectionRefused => Some("connection refused"),
+                io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
+                    Some("no route to it")
+                }
+                io::ErrorKind::TimedOut => Some("no answer"),
+                _ => None,
+            },
+            Self::Address(_) => Some("its address is not usable"),
+            Self::Tls(_) | Self::Timeout => None,
+        }
+    }
 }
 
 /// Where and how to connect.
@@ -45,7 +74,7 @@ pub(crate) async fn dial(
     target: &Target,
     wire: Arc<Wire>,
 ) -> Result<Counted<Box<dyn Stream>>, DialError> {
-    let tcp = connect(target).await.map_err(DialError::Failed)?;
+    let tcp = connect(target).await?;
     tcp.set_nodelay(true).map_err(DialError::Failed)?;
     let inner: Box<dyn Stream> = match &target.tls {
         None => Box::new(tcp),
@@ -57,18 +86,64 @@ pub(crate) async fn dial(
     Ok(Counted { inner, wire })
 }
 
-async fn connect(target: &Target) -> io::Result<TcpStream> {
+async fn connect(target: &Target) -> Result<TcpStream, DialError> {
     if let Ok(ip) = target.host.parse::<IpAddr>() {
-        return TcpStream::connect(SocketAddr::new(ip, target.port)).await;
+        let address = SocketAddr::new(ip, target.port);
+        return TcpStream::connect(address).await.map_err(DialError::Failed);
     }
-    let mut last = None;
-    for address in tokio::net::lookup_host((target.host.as_str(), target.port)).await? {
-        match TcpStream::connect(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = Some(error),
+    let found = tokio::net::lookup_host((target.host.as_str(), target.port)).await;
+    let addresses = alternate(found.map_err(DialError::Name)?);
+    first_of(addresses, TcpStream::connect).await.map_err(DialError::Failed)
+}
+
+/// At most [`ADDRESSES_MAX`] addresses, the families in turn, as the resolver's first one says (RFC 8305, 4).
+fn alternate(found: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
+    let found: Vec<_> = found.collect();
+    let first_is_v6 = found.first().is_some_and(SocketAddr::is_ipv6);
+    let (leading, other): (Vec<_>, Vec<_>) =
+        found.into_iter().partition(|address| address.is_ipv6() == first_is_v6);
+    let mut other = other.into_iter();
+    let mut turns = Vec::new();
+    for address in leading {
+        turns.push(address);
+        turns.extend(other.next());
+    }
+    turns.extend(other);
+    turns.truncate(ADDRESSES_MAX);
+    turns
+}
+
+/// The first connection that comes about. The next address is tried when the one before has failed or is slow; those
+/// before it go on meanwhile (RFC 8305, 5).
+async fn first_of<T, F>(
+    addresses: Vec<SocketAddr>,
+    mut connect: impl FnMut(SocketAddr) -> F,
+) -> io::Result<T>
+where
+    T: Send + 'static,
+    F: Future<Output = io::Result<T>> + Send + 'static,
+{
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    // Dropped, it ends the attempts that are still under way.
+    let mut attempts = JoinSet::new();
+    let mut addresses = addresses.into_iter();
+    loop {
+        let more = addresses.next();
+        if let Some(address) = more {
+            attempts.spawn(connect(address));
+        }
+        let ended = tokio::select! {
+            ended = attempts.join_next() => ended,
+            () = tokio::time::sleep(STAGGER), if more.is_some() => continue,
+        };
+        match ended {
+            None if more.is_none() => return Err(last),
+            None => {}
+            Some(Ok(Ok(stream))) => return Ok(stream),
+            Some(Ok(Err(error))) => last = error,
+            Some(Err(_)) => last = io::Error::other("the attempt met a defect"),
         }
     }
-    Err(last.unwrap_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no address")))
 }
 
 /// A stream that counts its bytes.
@@ -132,5 +207,54 @@ impl<S: Stream> AsyncWrite for Counted<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+
+    fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn families_take_turns() {
+        let found = addresses(&["[::1]:1", "[::2]:1", "[::3]:1", "1.1.1.1:1", "2.2.2.2:1"]);
+        let turns = addresses(&["[::1]:1", "1.1.1.1:1", "[::2]:1", "2.2.2.2:1", "[::3]:1"]);
+        assert_eq!(alternate(found.into_iter()), turns);
+        let many: Vec<SocketAddr> = (1..50).map(|n| ([10, 0, 0, n], 1).into()).collect();
+        assert_eq!(alternate(many.clone().into_iter()), many[..ADDRESSES_MAX]);
+        assert_eq!(alternate([].into_iter()), []);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_address_costs_a_moment_and_a_refused_one_nothing() {
+        let begun = Instant::now();
+        let connect = |address: SocketAddr| async move {
+            match address.port() {
+                1 => pending().await,
+                2 => return Err(io::ErrorKind::ConnectionRefused.into()),
+                3 => sleep(Duration::from_secs(1)).await,
+                _ => {}
+            }
+            Ok(address.port())
+        };
+        let list = |ports: &[u16]| ports.iter().map(|port| ([10, 0, 0, 1], *port).into()).collect();
+        assert_eq!(first_of(list(&[2, 2, 4]), connect).await.unwrap(), 4);
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        assert_eq!(first_of(list(&[1, 2, 4]), connect).await.unwrap(), 4);
+        assert_eq!(begun.elapsed(), STAGGER);
+        // One that was slow may still be the first.
+        assert_eq!(first_of(list(&[3, 1, 1]), connect).await.unwrap(), 3);
+        assert_eq!(begun.elapsed(), STAGGER + Duration::from_secs(1));
+        let refused = first_of(list(&[2, 2]), connect).await.unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        let nothing = first_of(list(&[]), connect).await.unwrap_err();
+        assert_eq!(nothing.kind(), io::ErrorKind::NotFound);
     }
 }

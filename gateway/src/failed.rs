@@ -46,12 +46,18 @@ impl Failed {
 
     pub(crate) fn dial(aim: &Aim, error: &DialError) -> Self {
         let kind = match error {
-            DialError::Address(_) | DialError::Failed(_) => FailureKind::ConnectFailed,
+            DialError::Address(_) | DialError::Name(_) | DialError::Failed(_) => {
+                FailureKind::ConnectFailed
+            }
             DialError::Tls(_) => FailureKind::TlsFailed,
             DialError::Timeout => FailureKind::ConnectTimeout,
         };
         tracing::debug!(backend = aim.backend, %error, "no connection");
-        Self::upstream(aim, kind, Stage::Connect)
+        let mut failed = Self::upstream(aim, kind, Stage::Connect);
+        if let Some(reason) = error.reason() {
+            failed.rejection.message = format!("{}: {reason}", failed.rejection.message);
+        }
+        failed
     }
 
     /// A defect of ours ended the attempt.

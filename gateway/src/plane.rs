@@ -1,11 +1,12 @@
 //! What the cores of one data plane share, and what it attaches to each backend.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use http::{HeaderValue, Uri};
 use router::Operation;
+use router::planes::Look;
 use router::snapshot::{Snapshot, SnapshotHandle};
 use router::spec::BackendSpec;
 use rustls::pki_types::ServerName;
@@ -158,6 +159,7 @@ pub struct Link {
     pub(crate) counters: BackendCounters,
     nudge: Notify,
     look: Notify,
+    looked: Mutex<Option<Look>>,
 }
 
 /// The operations that go upstream, in the order of [`Link::uris`].
@@ -185,6 +187,7 @@ impl Link {
             counters: counters.backend(spec.name.as_str()),
             nudge: Notify::new(),
             look: Notify::new(),
+            looked: Mutex::default(),
         }
     }
 
@@ -210,6 +213,16 @@ impl Link {
     /// Resolves when that is asked for, also when it was before.
     pub(crate) async fn look_asked(&self) {
         self.look.notified().await;
+    }
+
+    /// Takes note of an active probe, and gives the one before.
+    pub(crate) fn note_look(&self, look: Look) -> Option<Look> {
+        self.looked.lock().unwrap_or_else(PoisonError::into_inner).replace(look)
+    }
+
+    /// How the last active probe went.
+    pub(crate) fn looked(&self) -> Option<Look> {
+        self.looked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// A path on this backend, below its prefix.

@@ -38,6 +38,7 @@ impl Inspect for Plane {
             region: member.spec.region.clone(),
             state: member.state(now),
             status: member.live.status(now),
+            look: member.live.attachment.looked(),
         };
         self.world.load().backends().iter().map(view).collect()
     }

@@ -9,13 +9,14 @@ use std::{io, thread};
 use router::BackendName;
 use router::breaker::BreakerState;
 use router::health::{HealthState, ProbeResult};
+use router::planes::Look;
 use router::snapshot::Member;
 use router::spec::{BackendSpec, ProbeMode, SnapshotSpec};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::plane::{Link, Plane};
-use crate::probes::{self, Load};
+use crate::probes::{self, Checked, Load};
 
 /// Between two looks at which backends there are, and at whether one is in trouble.
 const LOOK: Duration = Duration::from_millis(250);
@@ -150,18 +151,25 @@ impl Watch {
     }
 
     async fn check(&mut self, member: &Member<Arc<Link>>, spec: &SnapshotSpec) {
-        let mut result = probes::health(member, spec.health.timeout).await;
+        let begun = Instant::now();
+        let Checked { mut result, error } = probes::health(member, spec.health.timeout).await;
         if result == ProbeResult::Passed && self.asleep {
             result = ProbeResult::Asleep;
         }
         let live = &member.live;
+        let reason = error.as_deref();
+        let look = Look { took: begun.elapsed(), error: error.clone() };
+        let before = live.attachment.note_look(look);
         if let Some(change) = live.record_probe(result, Instant::now().into_std()) {
             live.attachment.counters.moved(self.name.as_str(), change.breaker);
             let (from, to) = (change.from.as_str(), change.to.as_str());
-            tracing::info!(backend = %self.name, from, to, ?result, "health");
+            tracing::info!(backend = %self.name, from, to, ?result, reason, "health");
             if change.from == HealthState::Offline {
                 self.due.list = Instant::now();
             }
+        } else if error.is_some() && before.is_none_or(|before| before.error != error) {
+            // Once per reason, not once per probe.
+            tracing::info!(backend = %self.name, ?result, reason, "probe");
         }
         self.due.health = Instant::now() + live.next_probe(&mut self.rng);
     }

@@ -1,5 +1,6 @@
 //! The questions that the prober asks a backend, and what the answers mean.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,33 +51,58 @@ async fn ask(
     control::ask(&member.live.attachment, question.path(), key, None, timeout).await
 }
 
-/// One health check: every question of the backend's kind, and a token where that was asked for.
-pub(crate) async fn health(member: &Member<Arc<Link>>, timeout: Duration) -> ProbeResult {
-    for question in probe::health(member.spec.kind) {
-        let finding = match ask(member, *question, timeout).await {
-            Ok(reply) => probe::judge(*question, reply.status.as_u16(), &reply.body),
-            Err(ControlError::Timeout(_)) => return ProbeResult::TimedOut,
-            Err(error) => {
-                tracing::debug!(backend = %member.spec.name, %error, "probe failed");
-                return ProbeResult::Failed;
-            }
+/// What a health check came to, and what was wrong.
+pub(crate) struct Checked {
+    pub(crate) result: ProbeResult,
+    pub(crate) error: Option<String>,
+}
+
+impl Checked {
+    const PASSED: Self = Self { result: ProbeResult::Passed, error: None };
+
+    fn failed(result: ProbeResult, path: &str, what: impl Display) -> Self {
+        Self { result, error: Some(format!("{path}: {what}")) }
+    }
+
+    fn unanswered(path: &str, error: &ControlError) -> Self {
+        let result = match error {
+            ControlError::Timeout(_) => ProbeResult::TimedOut,
+            _ => ProbeResult::Failed,
         };
-        match finding {
-            Finding::Alive | Finding::Unsupported => {}
-            Finding::Unauthorized => return ProbeResult::Unauthorized,
-            Finding::Loading | Finding::Sick => return ProbeResult::Failed,
-        }
+        Self::failed(result, path, error)
+    }
+}
+
+/// One health check: every question of the backend's kind, and a token where that was asked for.
+pub(crate) async fn health(member: &Member<Arc<Link>>, timeout: Duration) -> Checked {
+    for question in probe::health(member.spec.kind) {
+        let path = question.path();
+        let reply = match ask(member, *question, timeout).await {
+            Ok(reply) => reply,
+            Err(error) => return Checked::unanswered(path, &error),
+        };
+        let status = reply.status.as_u16();
+        let (result, what) = match probe::judge(*question, status, &reply.body) {
+            Finding::Alive | Finding::Unsupported => continue,
+            Finding::Unauthorized => (ProbeResult::Unauthorized, "our credentials are refused"),
+            Finding::Loading => (ProbeResult::Failed, "it loads its model"),
+            Finding::Sick => (ProbeResult::Failed, "it says that it is not well"),
+        };
+        return Checked::failed(result, path, format_args!("status {status}, {what}"));
     }
     match member.spec.probe {
         ProbeMode::Token => token(member, timeout).await,
-        ProbeMode::Auto | ProbeMode::Off => ProbeResult::Passed,
+        ProbeMode::Auto | ProbeMode::Off => Checked::PASSED,
     }
 }
 
 /// Has one token generated, by the first model that the backend lists.
-async fn token(member: &Member<Arc<Link>>, timeout: Duration) -> ProbeResult {
-    let Ok(models) = models(member, timeout).await else { return ProbeResult::Failed };
-    let Some(model) = models.first() else { return ProbeResult::Passed };
+async fn token(member: &Member<Arc<Link>>, timeout: Duration) -> Checked {
+    let models = match models(member, timeout).await {
+        Ok(models) => models,
+        Err(error) => return Checked::failed(ProbeResult::Failed, "its models", error),
+    };
+    let Some(model) = models.first() else { return Checked::PASSED };
     let body = serde_json::json!({
         "model": model.name.as_str(),
         "messages": [{"role": "user", "content": "."}],
@@ -86,10 +112,13 @@ async fn token(member: &Member<Arc<Link>>, timeout: Duration) -> ProbeResult {
     let path = router::Operation::ChatCompletions.path();
     let link = &member.live.attachment;
     match control::ask(link, path, key, Some(body.to_string()), timeout).await {
-        Ok(reply) if reply.status.is_success() => ProbeResult::Passed,
-        Ok(_) => ProbeResult::Failed,
-        Err(ControlError::Timeout(_)) => ProbeResult::TimedOut,
-        Err(_) => ProbeResult::Failed,
+        Ok(reply) if reply.status.is_success() => Checked::PASSED,
+        Ok(reply) => Checked::failed(
+            ProbeResult::Failed,
+            path,
+            format_args!("status {}", reply.status.as_u16()),
+        ),
+        Err(error) => Checked::unanswered(path, &error),
     }
 }
 

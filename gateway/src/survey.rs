@@ -83,7 +83,7 @@ async fn one(
     timeout: Duration,
 ) -> Surveyed {
     let begun = Instant::now();
-    let mut health = probes::health(&member, timeout).await;
+    let mut health = probes::health(&member, timeout).await.result;
     let elapsed = begun.elapsed();
     if let Load::Said { signals, asleep } = probes::load(&member, timeout).await {
         member.live.set_load(signals, Instant::now().into_std());

@@ -57,6 +57,25 @@ fn probes_alone_take_a_backend_out_and_back() {
     assert_eq!(attempts(&gateway, "a", "failure"), 0);
 }
 
+/// A server whose every answer about itself is well and whose generation is dead: only asking for a token shows it.
+#[test]
+fn a_probe_that_asks_for_a_token_sees_dead_generation() {
+    let fakes = [Fake::vllm(&Script::words(3, 0)), Fake::vllm(&Script::words(3, 0))];
+    let token = |fake: &Fake, name| format!("{}probe = \"token\"\n", fake.table(name));
+    let gateway =
+        Gateway::start(&format!("{QUICK}{}{}", token(&fakes[0], "a"), token(&fakes[1], "b")));
+    settle(&gateway, &["a", "b"]);
+    fakes[0].script(&Script::status(500, "{}"));
+    wait_up(&gateway, "a", false);
+    wait_until("the reason", || gateway.log().contains("/v1/chat/completions: status 500"));
+    for _ in 0..5 {
+        assert_eq!(served_by(&gateway), "b");
+    }
+    assert_eq!(attempts(&gateway, "a", "failure"), 0, "no client's request found out");
+    fakes[0].script(&Script::words(3, 0));
+    wait_up(&gateway, "a", true);
+}
+
 /// A vLLM that was told to stop finishes its streams; its health route says 200, and whatever is new gets a 500.
 #[test]
 fn trap_92_a_backend_that_shuts_down_finishes_and_gets_nothing_new() {

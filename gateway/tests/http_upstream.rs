@@ -247,10 +247,10 @@ fn plain_spoken() -> String {
     url
 }
 
-/// A port that refuses.
+/// A port that refuses: nobody serves tcpmux. One that a listener has just left may still be held by a process that is
+/// being started.
 fn refusing() -> String {
-    let addr = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
-    format!("http://{addr}")
+    "http://127.0.0.1:1".to_owned()
 }
 
 #[test]
@@ -261,20 +261,26 @@ fn trap_69_each_way_to_be_dead_has_its_code_and_fails_over() {
     let hasty = Upstream::start(Profile::vllm(&["m"])).unwrap();
     hasty.script(Script::broken(At::Request, How::Reset));
     let cases = [
-        (refusing(), 502, "upstream_unreachable"),
-        ("http://does-not-exist.invalid:8000".to_owned(), 502, "upstream_unreachable"),
-        (format!("http://{}", deaf.addr), 504, "upstream_connect_timeout"),
-        (plain_spoken(), 502, "upstream_tls_failed"),
-        (format!("http://{}", silent.local_addr().unwrap()), 504, "upstream_timeout"),
-        (hasty.url(), 502, "upstream_connection_lost"),
+        (refusing(), 502, "upstream_unreachable", "connection refused"),
+        (
+            "http://does-not-exist.invalid:8000".to_owned(),
+            502,
+            "upstream_unreachable",
+            "name cannot be resolved",
+        ),
+        (format!("http://{}", deaf.addr), 504, "upstream_connect_timeout", "no connection in time"),
+        (plain_spoken(), 502, "upstream_tls_failed", "TLS handshake"),
+        (format!("http://{}", silent.local_addr().unwrap()), 504, "upstream_timeout", "in time"),
+        (hasty.url(), 502, "upstream_connection_lost", "lost the connection"),
     ];
-    for (url, status, code) in cases {
+    for (url, status, code, words) in cases {
         let alone = Gateway::start(&format!("{SHORT}{}", declared("bad", &url)));
         let begun = std::time::Instant::now();
         let reply = alone.client().chat("m", ",\"stream\":true");
         assert_upstream_error(&reply, status, code);
         assert!(begun.elapsed() < support::PATIENCE / 4, "{code} took {:?}", begun.elapsed());
         assert!(!reply.text().contains(&url), "{}", reply.text());
+        assert!(reply.text().contains(words), "{}", reply.text());
 
         let toml = format!(
             "{SHORT}{}{}[[head]]\nname = \"one\"\nregion = \"eu\"\nbackends = [\"bad\"]\n\

@@ -120,6 +120,17 @@ pub struct BackendView {
     pub state: HealthState,
     /// Everything else.
     pub status: BackendStatus,
+    /// The last active probe, as whoever asked it saw it.
+    pub look: Option<Look>,
+}
+
+/// How one active probe went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Look {
+    /// From the question to the whole answer.
+    pub took: Duration,
+    /// What was wrong, in words without addresses or credentials; `None` = nothing.
+    pub error: Option<String>,
 }
 
 /// Acts on live state.

@@ -103,6 +103,7 @@ fn take(socket: &mut TcpStream, read: &mut Vec<u8>, seen: &mut Seen) {
 
 /// Runs an attack on several connections, one after the other, and says what it cost. Gives how many were ended by the
 /// gateway.
+#[expect(clippy::print_stdout, reason = "the figures are the test's report")]
 fn flood(gateway: &Gateway, name: &str, next: impl Fn(u32, &mut Vec<u8>)) -> usize {
     let (memory, time) = (rss(gateway), cpu(gateway));
     let seen: Vec<_> = (0..CONNECTIONS).map(|_| attack(gateway, &next)).collect();
