@@ -103,6 +103,7 @@ impl Plane {
     }
 
     /// The Redis of the configuration in force; it may be down.
+    #[expect(dead_code, reason = "the limits and the cache use it step by step")]
     pub(crate) fn redis(&self) -> Option<Redis> {
         self.redis.load().as_deref().cloned()
     }
