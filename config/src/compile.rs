@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use router::spec::{Policy, SessionSource, SnapshotSpec, TimeoutOverrides, Timeouts};
 
-use crate::diagnostic::{Code, Diagnostic, Place};
+use crate::diagnostic::{Code, Diagnostic, Place, SourceText};
 use crate::environment::Environment;
 use crate::load::DEFAULT_SOURCE;
 use crate::settings::Config;
@@ -35,11 +35,12 @@ struct Compiler<'a> {
 /// The configuration that a tree describes. With errors in `out` the result is incomplete and must not be used.
 pub(crate) fn compile(
     tree: &Table,
+    sources: &[SourceText],
     env: &dyn Environment,
     out: &mut Vec<Diagnostic>,
     files: &mut Vec<PathBuf>,
 ) -> Option<Config> {
-    let names = Names::collect(tree, out);
+    let names = Names::collect(tree, sources, out);
     let mut compiler = Compiler { tree, names, env, out, files };
     let mut config = Config::default();
     compiler.process(&mut config);

@@ -187,6 +187,8 @@ pub struct SourceText {
     pub(crate) broken: bool,
     /// The folder that its relative paths start at.
     pub(crate) base: std::path::PathBuf,
+    /// It is no file but was made from a stored object.
+    pub(crate) made: bool,
 }
 
 impl SourceText {
@@ -199,6 +201,7 @@ impl SourceText {
             secrets: Vec::new(),
             broken: false,
             base: std::path::PathBuf::new(),
+            made: false,
         }
     }
 

@@ -92,6 +92,7 @@ fn origin(node: &Node, sources: &[SourceText]) -> String {
 
 fn place(place: &Place, sources: &[SourceText]) -> String {
     match sources.get(place.source) {
+        Some(source) if source.made => source.name.escape_debug().to_string(),
         Some(source) if place.source != DEFAULT_SOURCE => {
             format!("{}:{}", source.name.escape_debug(), source.position(place.span.start).0)
         }

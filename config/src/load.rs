@@ -2,13 +2,14 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use toml::de::{DeTable, Error as TomlError};
+use toml::de::DeTable;
 
 use crate::compile::compile;
 use crate::diagnostic::{Code, Diagnostic, Place, Severity, SourceText};
 use crate::environment::Environment;
 use crate::keys::ROOT;
 use crate::lastgood::Stored;
+use crate::parse::{Parsed, parse, syntax};
 use crate::scalar;
 use crate::settings::Config;
 use crate::tree::{Table, Value};
@@ -129,6 +130,37 @@ pub(crate) fn load_stored(files: &[Stored], env: &dyn Environment) -> Result<Loa
     loader.finish()
 }
 
+/// Everything that was read, before it is compiled.
+pub(crate) struct Read {
+    pub(crate) tree: Table,
+    pub(crate) sources: Vec<SourceText>,
+    pub(crate) files: Vec<PathBuf>,
+    pub(crate) diagnostics: Vec<Diagnostic>,
+    /// Some text is no TOML.
+    pub(crate) broken: bool,
+}
+
+impl Read {
+    /// The last step of every load.
+    pub(crate) fn compile(self, env: &dyn Environment) -> Result<Loaded, Report> {
+        let Self { tree, sources, mut files, diagnostics: mut out, broken } = self;
+        let mut config = None;
+        if !broken {
+            config = compile(&tree, &sources, env, &mut out, &mut files);
+        }
+        out.sort_by_key(|d| d.place.as_ref().map(|place| (place.source, place.span.start)));
+        out.truncate(DIAGNOSTICS_MAX);
+        files.sort();
+        files.dedup();
+        let store = tree.table("store").and_then(|store| store.read("path")).unwrap_or_default();
+        let refused = out.iter().any(|d| d.severity == Severity::Error);
+        match config {
+            Some(config) if !refused => Ok(Loaded { config, warnings: out, sources, files, tree }),
+            _ => Err(Report { diagnostics: out, sources, files, store }),
+        }
+    }
+}
+
 struct Loader<'a> {
     env: &'a dyn Environment,
     out: Vec<Diagnostic>,
@@ -205,48 +237,12 @@ impl<'a> Loader<'a> {
     }
 
     fn text(&mut self, name: &str, text: &str, base: &Path, depth: usize) {
-        // Editors on Windows put a byte order mark first; the TOML parser skips it with the right spans.
-        let source = self.sources.len();
-        let (table, errors) = DeTable::parse_recoverable(text);
-        let mut found = Vec::new();
-        let mut walk = Walk {
-            source,
-            base,
-            env: self.env,
-            out: &mut found,
-            secrets: Vec::new(),
-            files: Vec::new(),
-        };
-        let span = header_span(text);
-        let tree = walk.table("", ROOT, table.get_ref(), span);
-        let mut stored = SourceText::new(name, text);
-        stored.secrets = std::mem::take(&mut walk.secrets);
-        self.files.append(&mut walk.files);
-        stored.base = base.to_owned();
-        stored.broken = !errors.is_empty();
-        self.broken |= stored.broken;
-        if stored.broken {
-            // What the parser could not read may lack keys or shift values: only its own errors are sure.
-            found.retain(|d| matches!(d.code, Code::UnknownKey | Code::RenamedKey));
-            let lines: Vec<usize> =
-                errors.iter().take(DIAGNOSTICS_MAX).map(|e| line_of(&stored, e)).collect();
-            found.retain(|d| {
-                d.place
-                    .as_ref()
-                    .is_some_and(|place| !lines.contains(&stored.position(place.span.start).0))
-            });
-        }
-        // What follows the first mistake of a line is mostly its consequence.
-        let mut lines: Vec<usize> = Vec::new();
-        for error in errors.iter().take(DIAGNOSTICS_MAX) {
-            let line = line_of(&stored, error);
-            if !lines.contains(&line) {
-                lines.push(line);
-                self.out.push(syntax(source, &stored, error));
-            }
-        }
-        self.out.append(&mut found);
-        self.sources.push(stored);
+        let Parsed { source, tree, mut diagnostics, mut files } =
+            parse(name, text, self.sources.len(), base, self.env);
+        self.broken |= source.broken;
+        self.out.append(&mut diagnostics);
+        self.files.append(&mut files);
+        self.sources.push(source);
         let includes: Vec<(PathBuf, Place)> = tree
             .list("include")
             .iter()
@@ -272,37 +268,21 @@ impl<'a> Loader<'a> {
 
     fn finish(mut self) -> Result<Loaded, Report> {
         let below = self.default_tree();
-        let mut config = None;
         let user = self
             .tree
             .take()
             .unwrap_or_else(|| Table::new(Place { source: DEFAULT_SOURCE, span: 0..0 }));
         let mut tree = user.over(below);
         self.override_listeners(&mut tree);
-        if !self.broken {
-            config = compile(&tree, self.env, &mut self.out, &mut self.files);
-        }
-        self.out.sort_by_key(|d| d.place.as_ref().map(|place| (place.source, place.span.start)));
-        self.out.truncate(DIAGNOSTICS_MAX);
         self.files.sort();
-        self.files.dedup();
-        let store = tree.table("store").and_then(|store| store.read("path")).unwrap_or_default();
-        let refused = self.out.iter().any(|d| d.severity == Severity::Error);
-        match config {
-            Some(config) if !refused => Ok(Loaded {
-                config,
-                warnings: self.out,
-                sources: self.sources,
-                files: self.files,
-                tree,
-            }),
-            _ => Err(Report {
-                diagnostics: self.out,
-                sources: self.sources,
-                files: self.files,
-                store,
-            }),
-        }
+        let read = Read {
+            tree,
+            sources: self.sources,
+            files: self.files,
+            diagnostics: self.out,
+            broken: self.broken,
+        };
+        read.compile(self.env)
     }
 
     /// Environment variables that win over the file: containers bind elsewhere without editing it.
@@ -347,43 +327,6 @@ impl<'a> Loader<'a> {
         };
         walk.table("", ROOT, table.get_ref(), 0..0)
     }
-}
-
-/// The place of a whole file: its first line that says anything.
-fn header_span(text: &str) -> std::ops::Range<usize> {
-    let start = text.find(|c: char| !c.is_whitespace()).unwrap_or(0);
-    start..text[start..].find('\n').map_or(text.len(), |end| start + end)
-}
-
-fn line_of(source: &SourceText, error: &TomlError) -> usize {
-    source.position(error.span().unwrap_or_default().start).0
-}
-
-fn syntax(source: usize, stored: &SourceText, error: &TomlError) -> Diagnostic {
-    let span = error.span().unwrap_or_default();
-    let (message, expected) = match error.message().split_once(", expected ") {
-        Some((message, expected)) => (message, format!("expected {expected}")),
-        None => (error.message(), String::new()),
-    };
-    let mut diagnostic =
-        Diagnostic::error(Code::Syntax, Place { source, span: span.clone() }, message.to_owned())
-            .label(expected);
-    let line_start =
-        stored.text.get(..span.start).map_or(0, |t| t.rfind('\n').map_or(0, |n| n + 1));
-    let line = stored.text.get(line_start..).and_then(|rest| rest.lines().next()).unwrap_or("");
-    if message == "invalid basic string" && diagnostic.label.contains('"') {
-        diagnostic.message = "a text is not closed on its line".to_owned();
-    } else if line.trim_end().ends_with('=') {
-        diagnostic.message = "a value is missing".to_owned();
-        diagnostic.label = String::new();
-    } else if message.contains("must be quoted") {
-        diagnostic = diagnostic.label("put it in quotes");
-    } else if message == "duplicate key" {
-        diagnostic = diagnostic.label("this is already there above");
-    } else if !line.contains('=') && line.contains(':') {
-        diagnostic = diagnostic.help("TOML writes `key = value`");
-    }
-    diagnostic
 }
 
 /// A path without `.` and with `..` resolved by its text, for telling files apart.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use super::{Compiler, LOCAL_REGION};
-use crate::diagnostic::{Code, Diagnostic, Place};
+use crate::diagnostic::{Code, Diagnostic, Place, SourceText};
 use crate::nearest::nearest;
 use crate::tree::{Node, Table};
 
@@ -65,14 +65,20 @@ pub(super) struct Names<'a> {
     pub(super) heads: Index<'a>,
     /// Models and their aliases, which share one space.
     pub(super) models: Index<'a>,
-    /// Some `[[region]]` is declared, so all have to be.
+    /// A file declares some `[[region]]`, so all have to be. Stored regions alone ask for nothing: the file was right before.
     pub(super) regions_declared: bool,
 }
 
 impl<'a> Names<'a> {
-    pub(super) fn collect(tree: &'a Table, out: &mut Vec<Diagnostic>) -> Self {
+    pub(super) fn collect(
+        tree: &'a Table,
+        sources: &[SourceText],
+        out: &mut Vec<Diagnostic>,
+    ) -> Self {
         let mut regions = Index::collect("region", tree, out);
-        let regions_declared = !regions.places.is_empty() || !regions.complete;
+        let of_a_file =
+            |table: &Table| sources.get(table.place.source).is_some_and(|source| !source.made);
+        let regions_declared = tree.tables("region").any(of_a_file);
         if !regions_declared {
             let server = tree.table("server").and_then(|table| table.get("region"));
             let redis = tree.table("redis").and_then(|table| table.get("region"));

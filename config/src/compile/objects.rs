@@ -60,8 +60,10 @@ impl Compiler<'_> {
         let redis = tree.table("redis").and_then(|redis| region(redis, "region"));
         let backends = tree.tables("backend").filter_map(|table| self.region_of(table));
         let mut all: Vec<RegionName> = Vec::new();
+        let stored: Vec<RegionName> =
+            spec.regions.iter().map(|region| region.name.clone()).collect();
         for name in implied.chain(redis).chain(backends) {
-            if !all.contains(&name) {
+            if !all.contains(&name) && !stored.contains(&name) {
                 all.push(name);
             }
         }
