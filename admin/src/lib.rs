@@ -1,4 +1,6 @@
 //! forebay's control plane: the registry of backends, models, regions and heads, its store and vault, and the admin API.
 
+pub mod api;
 pub mod live;
 pub mod outbound;
+pub mod role;

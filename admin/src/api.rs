@@ -1,0 +1,87 @@
+//! The admin API: HTTP over the registry, the store and the live state of the data planes.
+
+mod caller;
+mod document;
+mod extract;
+mod operation;
+mod origin;
+mod pages;
+mod problem;
+mod route;
+mod server;
+mod state;
+mod tokens;
+
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use axum::Router;
+use axum::middleware;
+use zeroize::Zeroizing;
+
+use crate::api::problem::{Kind, Problem};
+use crate::api::route::Route;
+use crate::api::state::Api;
+use crate::live::Planes;
+
+/// What the API works on.
+pub struct Context {
+    /// The data planes.
+    pub planes: Arc<dyn Planes>,
+    /// The token of the configuration; it may do everything.
+    pub token: Option<Zeroizing<String>>,
+    /// Names beside `localhost` and addresses under which the listener may be called, without ports.
+    pub hosts: Vec<String>,
+}
+
+/// Every route there is.
+fn routes() -> Vec<Route> {
+    let mut routes = pages::routes();
+    routes.sort_by_key(|route| (route.path, route.method.to_string()));
+    routes
+}
+
+/// The OpenAPI document, as pretty JSON.
+#[must_use]
+pub fn openapi() -> String {
+    document::openapi(&routes())
+}
+
+/// Serves the API on a runtime and a thread of its own until `end` is ready; the thread ends once the answers under way
+/// are out.
+///
+/// # Errors
+/// When the thread or its runtime cannot be made, or the listener has no address.
+pub fn serve(
+    listener: TcpListener,
+    context: Context,
+    end: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
+    listener.set_nonblocking(true)?;
+    let address = listener.local_addr()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let routes = routes();
+    let document = document::openapi(&routes);
+    let api = Api::new(context, &routes, document, address);
+    thread::Builder::new().name("admin".to_owned()).spawn(move || {
+        runtime.block_on(async move {
+            match tokio::net::TcpListener::from_std(listener) {
+                Ok(listener) => server::accept(listener, router(routes, &api), end).await,
+                Err(error) => tracing::error!(%error, "the admin listener failed"),
+            }
+        });
+    })
+}
+
+/// All routes with what lies around them: first [`server::edge`], then [`caller::authenticate`], then each route's role.
+fn router(routes: Vec<Route>, api: &Api) -> Router {
+    route::router(routes)
+        .fallback(|| async {
+            Problem::new(Kind::NotFound, "there is no such path; see /admin/docs")
+        })
+        .layer(middleware::from_fn_with_state(api.clone(), caller::authenticate))
+        .layer(middleware::from_fn_with_state(api.clone(), server::edge))
+        .with_state(api.clone())
+}

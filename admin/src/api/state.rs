@@ -1,0 +1,102 @@
+//! What every handler can reach.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use http::Method;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::api::Context;
+use crate::api::origin::Origins;
+use crate::api::problem::{Kind, Problem};
+use crate::api::route::{Access, Route};
+use crate::api::server::REQUESTS_MAX;
+use crate::api::tokens::Tokens;
+use crate::live::PlaneRef;
+
+/// The API's state; a clone is a reference to the same.
+#[derive(Clone)]
+pub(crate) struct Api(Arc<Inner>);
+
+struct Inner {
+    context: Context,
+    tokens: Tokens,
+    /// The routes that need no token.
+    public: HashSet<(Method, &'static str)>,
+    document: String,
+    origins: Origins,
+    places: Arc<Semaphore>,
+}
+
+impl Api {
+    pub(crate) fn new(
+        context: Context,
+        routes: &[Route],
+        document: String,
+        address: SocketAddr,
+    ) -> Self {
+        let public = routes
+            .iter()
+            .filter(|route| route.access == Access::Public)
+            .map(|route| (route.method.clone(), route.path))
+            .collect();
+        let tokens = Tokens::new(context.token.as_ref().map(|token| token.as_str()));
+        let origins = Origins::new(address, &context.hosts);
+        let places = Arc::new(Semaphore::new(REQUESTS_MAX));
+        Self(Arc::new(Inner { context, tokens, public, document, origins, places }))
+    }
+
+    pub(crate) fn context(&self) -> &Context {
+        &self.0.context
+    }
+
+    pub(crate) fn tokens(&self) -> &Tokens {
+        &self.0.tokens
+    }
+
+    /// The OpenAPI document.
+    pub(crate) fn document(&self) -> &str {
+        &self.0.document
+    }
+
+    pub(crate) fn origins(&self) -> &Origins {
+        &self.0.origins
+    }
+
+    /// A place among the requests under way, if one is free.
+    pub(crate) fn place(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0.places).try_acquire_owned().ok()
+    }
+
+    /// Whether a route needs no token; `HEAD` is allowed where `GET` is.
+    pub(crate) fn is_public(&self, method: &Method, path: &str) -> bool {
+        let method = if method == Method::HEAD { &Method::GET } else { method };
+        self.0.public.iter().any(|(known, at)| known == method && *at == path)
+    }
+
+    /// Runs what may block — calls to data planes, files — beside the threads that serve.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`] when it panicked.
+    pub(crate) async fn blocking<T, F>(&self, work: F) -> Result<T, Problem>
+    where
+        F: FnOnce(&Context) -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let api = self.clone();
+        let done = tokio::task::spawn_blocking(move || work(api.context())).await;
+        done.map_err(|error| {
+            tracing::error!(%error, "a defect: the work of a request panicked");
+            Problem::new(Kind::Internal, "see the log under this request's id")
+        })
+    }
+
+    /// The data planes.
+    ///
+    /// # Errors
+    /// As [`Self::blocking`].
+    pub(crate) async fn planes(&self) -> Result<Vec<PlaneRef>, Problem> {
+        self.blocking(|context| context.planes.all()).await
+    }
+}
