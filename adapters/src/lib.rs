@@ -3,10 +3,11 @@
 //! Nothing here opens a socket, reads a clock or knows a client. A request passes [`operation::resolve`],
 //! [`peek::peek`] and [`splice::encode`] on its way up; an answer passes [`sse::Scanner`] or
 //! [`answer::inspect`], and [`classify::classify`] when it is not a success, on its way down. Discovery and
-//! health use [`models`], [`probe`] and [`metrics_text`].
+//! health use [`models`], [`details`], [`probe`] and [`metrics_text`].
 
 pub mod answer;
 pub mod classify;
+pub mod details;
 pub mod error;
 mod json;
 pub mod metrics_text;

@@ -58,7 +58,7 @@ impl Listing {
     }
 }
 
-fn parse(body: &[u8]) -> Result<Value, ListError> {
+pub(crate) fn parse(body: &[u8]) -> Result<Value, ListError> {
     if body.len() > LIST_MAX_BYTES {
         return Err(ListError::TooLong(body.len()));
     }
@@ -66,7 +66,7 @@ fn parse(body: &[u8]) -> Result<Value, ListError> {
 }
 
 /// The array under a key; null is an empty one (Ollama without models, on `/v1/models`).
-fn entries<'v>(value: &'v Value, key: &'static str) -> Result<&'v [Value], ListError> {
+pub(crate) fn entries<'v>(value: &'v Value, key: &'static str) -> Result<&'v [Value], ListError> {
     match value.get(key) {
         Some(Value::Array(entries)) => Ok(entries),
         Some(Value::Null) => Ok(&[]),
@@ -74,13 +74,13 @@ fn entries<'v>(value: &'v Value, key: &'static str) -> Result<&'v [Value], ListE
     }
 }
 
-fn text(entry: &Value, key: &str) -> Option<String> {
+pub(crate) fn text(entry: &Value, key: &str) -> Option<String> {
     let text = entry.get(key)?.as_str()?;
     let usable = !text.is_empty() && text.len() <= TEXT_MAX_BYTES;
     (usable && !text.chars().any(char::is_control)).then(|| text.to_owned())
 }
 
-fn name(entry: &Value, keys: &[&str]) -> Option<ModelName> {
+pub(crate) fn name(entry: &Value, keys: &[&str]) -> Option<ModelName> {
     let text = keys.iter().find_map(|key| entry.get(*key)?.as_str())?;
     ModelName::try_from(text).ok()
 }

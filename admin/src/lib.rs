@@ -3,4 +3,5 @@
 pub mod api;
 pub mod live;
 pub mod outbound;
+pub mod probing;
 pub mod role;
