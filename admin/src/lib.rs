@@ -5,3 +5,4 @@ pub mod live;
 pub mod outbound;
 pub mod probing;
 pub mod role;
+pub mod store;
