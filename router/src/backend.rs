@@ -1,20 +1,22 @@
 //! One live backend: what survives every reload that leaves its connection facts alone.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use crate::absent::Absent;
 use crate::breaker::{
     Breaker, BreakerClass, BreakerState, Permit, Rejected, Transition, breaker_class,
 };
-use crate::budget::{Active, Budget};
+use crate::cap::Cap;
 use crate::clock::AtomicInstant;
 use crate::health::{Health, HealthChange, HealthState, ProbeResult};
 use crate::ids::BackendName;
 use crate::load::{Load, LoadSignals};
 use crate::outcome::{Failure, FailureKind, Outcome};
 use crate::spec::{BackendSpec, BreakerSpec, HealthSpec, Kind, Secret, SnapshotSpec};
+
+pub use crate::slot::Slot;
 
 /// Share of its weight with which a ramp begins.
 const RAMP_START: f64 = 0.1;
@@ -31,7 +33,7 @@ pub struct Backend<A> {
     health: Health,
     load: Load,
     absent: Absent,
-    in_flight: AtomicU32,
+    cap: Cap,
     last_event: AtomicInstant,
     rest_until: AtomicInstant,
     ramp_from: AtomicInstant,
@@ -75,19 +77,6 @@ impl Settings {
     }
 }
 
-/// A place among a backend's requests; free again when dropped, which is when the response body ends.
-#[derive(Debug)]
-pub struct Slot<A> {
-    backend: Arc<Backend<A>>,
-    _active: Active,
-}
-
-impl<A> Drop for Slot<A> {
-    fn drop(&mut self) {
-        self.backend.in_flight.fetch_sub(1, Relaxed);
-    }
-}
-
 /// What is known of a backend at one moment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BackendStatus {
@@ -126,7 +115,7 @@ impl<A> Backend<A> {
             health: Health::new(settings.health),
             load: Load::new(now),
             absent: Absent::default(),
-            in_flight: AtomicU32::new(0),
+            cap: Cap::new(spec.max_in_flight),
             last_event: AtomicInstant::absent(now),
             rest_until: AtomicInstant::absent(now),
             ramp_from: AtomicInstant::absent(now),
@@ -145,7 +134,8 @@ impl<A> Backend<A> {
         self.name == spec.name && self.facts == Facts::of(spec)
     }
 
-    pub(crate) fn configure(&self, settings: Settings) {
+    pub(crate) fn configure(&self, spec: &BackendSpec, settings: Settings) {
+        self.cap.set(spec.max_in_flight);
         self.breaker.configure(settings.breaker);
         self.health.configure(settings.health);
         self.set_limits(settings);
@@ -161,21 +151,11 @@ impl<A> Backend<A> {
     /// Requests under way, streams included.
     #[must_use]
     pub fn in_flight(&self) -> u32 {
-        self.in_flight.load(Relaxed)
+        self.cap.taken()
     }
 
-    /// Takes a place, unless there are `max` already.
-    pub(crate) fn slot(
-        self: &Arc<Self>,
-        max: Option<u32>,
-        budget: &Arc<Budget>,
-    ) -> Option<Slot<A>> {
-        let max = max.unwrap_or(u32::MAX);
-        let taken = self
-            .in_flight
-            .fetch_update(Relaxed, Relaxed, |count| (count < max).then(|| count.saturating_add(1)));
-        taken.ok()?;
-        Some(Slot { backend: Arc::clone(self), _active: budget.enter() })
+    pub(crate) const fn cap(&self) -> &Cap {
+        &self.cap
     }
 
     /// Ends the permit of one attempt; call it exactly once per attempt, as soon as its first content event or its
@@ -230,6 +210,7 @@ impl<A> Backend<A> {
                 self.ramp_from.set(now);
             }
             self.health.succeeded();
+            self.cap.audience().tell();
         }
     }
 
@@ -246,6 +227,9 @@ impl<A> Backend<A> {
     fn moved(&self, transition: Option<Transition>, now: Instant) -> Option<Transition> {
         if transition.is_some_and(|change| change.to == BreakerState::Closed) {
             self.ramp_from.set(now);
+        }
+        if transition.is_some() {
+            self.cap.audience().tell();
         }
         transition
     }
@@ -273,7 +257,11 @@ impl<A> Backend<A> {
             ProbeResult::Passed => self.breaker.probe_passed(now),
             _ => None,
         };
-        (from != to || breaker.is_some()).then_some(HealthChange { from, to, breaker })
+        let changed = from != to || breaker.is_some();
+        if changed {
+            self.cap.audience().tell();
+        }
+        changed.then_some(HealthChange { from, to, breaker })
     }
 
     /// How long until the next probe is due: the health interval while all is well, otherwise `open_probe_min`
@@ -295,6 +283,7 @@ impl<A> Backend<A> {
     /// A fresh model list came: what it said it does not have is forgotten.
     pub(crate) fn clear_absent(&self) {
         self.absent.clear();
+        self.cap.audience().tell();
     }
 
     pub(crate) fn is_absent(&self, model: &str, now: Instant) -> bool {
@@ -319,6 +308,7 @@ impl<A> Backend<A> {
     pub fn resume(&self, now: Instant) {
         if self.drained.swap(false, Relaxed) {
             self.ramp_from.set(now);
+            self.cap.audience().tell();
         }
     }
 

@@ -1,7 +1,7 @@
 //! What a plan gives: one backend at a time, or the reason why there is none.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::backend::Slot;
 use crate::breaker::Permit;
@@ -42,6 +42,25 @@ pub struct Exhausted {
     pub reason: ExhaustedReason,
     /// After which time another try may go better.
     pub retry_after: Option<Duration>,
+    /// Someone who was not tried is well but busy: waiting may help.
+    pub busy: Option<Busy>,
+}
+
+/// What there is to wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Busy {
+    /// Someone is at a cap: a place may be free any moment.
+    pub full: bool,
+    /// The first that asked to be left alone is back then.
+    pub rest: Option<Instant>,
+}
+
+impl Busy {
+    /// Whether anything can become free before `deadline`.
+    #[must_use]
+    pub fn may_end_before(&self, deadline: Instant) -> bool {
+        self.full || self.rest.is_some_and(|until| until < deadline)
+    }
 }
 
 /// Why there is no further candidate.

@@ -1,6 +1,6 @@
 //! The route plan and why: the same decisions as a request's, shown instead of taken.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::balance::{self, Choice, LOAD_BOUND};
 use crate::candidate::Exhausted;
@@ -31,6 +31,9 @@ pub struct Explanation {
     /// What a client would be told now, where there is a plan and no candidate. One trial may still be made where all
     /// are open or offline.
     pub exhausted: Option<Exhausted>,
+    /// How long the request would wait for a place at most, where there is no candidate now but someone who is only
+    /// busy. The queue may be full.
+    pub would_wait: Option<Duration>,
 }
 
 /// One tier.
@@ -107,6 +110,7 @@ pub fn explain<A>(
     });
     let tiers: Vec<_> = tiers.collect();
     let exhausted = plan.as_ref().filter(|_| view.order.attempts == 0);
+    let exhausted = exhausted.map(|plan| plan.outlook(now));
     let key = query.key_regions;
     let regions = snapshot.regions();
     let allowed = (model.route.strict || key.is_some()).then(|| {
@@ -120,8 +124,20 @@ pub fn explain<A>(
         allowed,
         tiers,
         refused,
-        exhausted: exhausted.map(|plan| plan.outlook(now)),
+        would_wait: exhausted.as_ref().and_then(|told| would_wait(snapshot, model, told, now)),
+        exhausted,
     })
+}
+
+fn would_wait<A>(
+    snapshot: &Snapshot<A>,
+    model: &Model,
+    told: &Exhausted,
+    now: Instant,
+) -> Option<Duration> {
+    let queue = snapshot.queue_of(model);
+    let worth = told.busy.is_some_and(|busy| busy.may_end_before(now + queue.timeout));
+    (worth && queue.is_open()).then_some(queue.timeout)
 }
 
 /// What [`plan`] looked at.

@@ -76,10 +76,13 @@ impl<A> SnapshotHandle<A> {
         let version = next.version();
         let settings = Settings::of(&spec);
         for member in next.backends() {
-            member.live.configure(settings);
+            member.live.configure(&member.spec, settings);
+        }
+        for model in next.public_models() {
+            model.cap.set(model.spec.max_in_flight);
         }
         *catalog = kept;
-        self.current.store(Arc::new(next));
+        self.replace(&before, next);
         Ok(version)
     }
 
@@ -101,7 +104,7 @@ impl<A> SnapshotHandle<A> {
         catalog.insert(backend.clone(), models);
         match self.build(&before, Arc::clone(before.spec()), &catalog, now) {
             Ok(next) => {
-                self.current.store(Arc::new(next));
+                self.replace(&before, next);
                 true
             }
             // The spec was built before, and what is discovered makes no errors.
@@ -113,6 +116,14 @@ impl<A> SnapshotHandle<A> {
     #[must_use]
     pub fn catalog(&self) -> Catalog {
         self.lock().clone()
+    }
+
+    /// Whoever waits for a model is told: there may be new backends, or higher caps.
+    fn replace(&self, before: &Snapshot<A>, next: Snapshot<A>) {
+        self.current.store(Arc::new(next));
+        for model in before.public_models() {
+            model.cap.audience().tell();
+        }
     }
 
     fn build(

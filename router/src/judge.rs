@@ -12,7 +12,7 @@ use crate::serving::serves;
 use crate::snapshot::Snapshot;
 
 /// What holds for all attempts of one request.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Hash)]
 pub(crate) struct Limits {
     pub(crate) operation: Operation,
     /// Regions that are left by the model that was asked for and by the client's key.
@@ -68,6 +68,8 @@ pub enum PassedOver {
     },
     /// It has `max_in_flight` requests.
     Saturated,
+    /// The model has its `max_in_flight` requests.
+    ModelSaturated,
 }
 
 impl PassedOver {
@@ -86,6 +88,7 @@ impl PassedOver {
             Self::TrialUnderWay => "trial under way",
             Self::Resting { .. } => "asked to be left alone",
             Self::Saturated => "at max_in_flight",
+            Self::ModelSaturated => "the model is at its max_in_flight",
         }
     }
 }
@@ -134,15 +137,17 @@ pub(crate) fn judge<A>(
     if let Some(until) = live.resting_until(now) {
         return Err(PassedOver::Resting { until });
     }
-    let in_flight = live.in_flight();
-    if member.spec.max_in_flight.is_some_and(|max| in_flight >= max) {
+    if live.cap().is_full() {
         return Err(PassedOver::Saturated);
+    }
+    if model.cap.is_full() {
+        return Err(PassedOver::ModelSaturated);
     }
     Ok(Choice {
         index,
         key: deployment.key,
         weight: f64::from(deployment.weight) * live.ramp(now),
-        in_flight,
+        in_flight: live.in_flight(),
         cold: is_cold(member, deployment, now),
         trial,
     })

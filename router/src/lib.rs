@@ -1,11 +1,13 @@
 //! The pure core of forebay: no I/O, no async, no clock reads. Time and randomness are parameters.
 
 mod absent;
+mod audience;
 pub mod backend;
 mod balance;
 pub mod breaker;
 pub mod budget;
 mod candidate;
+mod cap;
 mod chain;
 mod clock;
 mod diagnosis;
@@ -25,8 +27,10 @@ pub mod plan;
 pub mod planes;
 pub mod poison;
 mod query;
+pub mod queue;
 mod regions;
 pub mod serving;
+mod slot;
 pub mod snapshot;
 pub mod spec;
 mod stages;
@@ -35,6 +39,7 @@ mod validate;
 mod window;
 
 pub use absent::{ABSENT_ENTRIES, ABSENT_MEMORY};
+pub use audience::Listener;
 pub use balance::LOAD_BOUND;
 pub use chain::CHAIN_MAX;
 pub use handle::Attach;

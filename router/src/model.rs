@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::balance::Turns;
+use crate::cap::Cap;
 use crate::ids::{HeadName, ModelName};
 use crate::regions::{Region, RegionSet};
 use crate::spec::{ModelSpec, Policy, Secret};
@@ -25,6 +26,22 @@ pub struct Model {
     /// The base model of an adapter.
     pub parent: Option<String>,
     pub(crate) route: Route,
+    /// Its running requests; survives reloads.
+    pub(crate) cap: Arc<Cap>,
+}
+
+impl Model {
+    /// Requests under way that are served with this model, streams included.
+    #[must_use]
+    pub fn in_flight(&self) -> u32 {
+        self.cap.taken()
+    }
+
+    /// Whether anyone may be waiting for it; one load.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        !self.cap.audience().is_empty()
+    }
 }
 
 /// Where a model's requests may go.

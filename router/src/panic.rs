@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use smallvec::SmallVec;
 
 use crate::judge::PassedOver;
-use crate::plan::ExhaustedReason;
+use crate::plan::{Busy, ExhaustedReason};
 use crate::stages::Place;
 
 /// Most backends that are open or offline which a survey remembers.
@@ -21,17 +21,19 @@ pub(crate) struct Survey {
     places: SmallVec<[(Place, usize); 8]>,
     rest: Option<Instant>,
     open: Option<Instant>,
+    /// Among those that may still be tried.
+    busy: Option<Busy>,
 }
 
 impl Survey {
     pub(crate) fn new(wait_max: Duration) -> Self {
         let places = SmallVec::new();
-        Self { wait_max, full: false, down: false, places, rest: None, open: None }
+        Self { wait_max, full: false, down: false, places, rest: None, open: None, busy: None }
     }
 
     pub(crate) fn add(&mut self, place: Place, index: usize, reason: PassedOver) {
         match reason {
-            PassedOver::Saturated => self.full = true,
+            PassedOver::Saturated | PassedOver::ModelSaturated => self.full = true,
             PassedOver::Resting { until } => self.rest = sooner(self.rest, until),
             PassedOver::Open { until } => {
                 self.open = sooner(self.open, until);
@@ -47,6 +49,21 @@ impl Survey {
             | PassedOver::NotLocal
             | PassedOver::Draining => {}
         }
+    }
+
+    /// As far as this one may still be tried, it is worth waiting for.
+    pub(crate) fn add_busy(&mut self, reason: PassedOver) {
+        let mut busy = self.busy.unwrap_or(Busy { full: false, rest: None });
+        match reason {
+            PassedOver::Saturated | PassedOver::ModelSaturated => busy.full = true,
+            PassedOver::Resting { until } => busy.rest = sooner(busy.rest, until),
+            _ => return,
+        }
+        self.busy = Some(busy);
+    }
+
+    pub(crate) const fn busy(&self) -> Option<Busy> {
+        self.busy
     }
 
     fn add_down(&mut self, place: Place, index: usize) {

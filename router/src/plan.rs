@@ -17,9 +17,12 @@ use crate::snapshot::{Member, Snapshot};
 use crate::spec::Kind;
 use crate::stages::{self, Place};
 
-pub use crate::candidate::{Candidate, Exhausted, ExhaustedReason};
+mod wait;
+
+pub use crate::candidate::{Busy, Candidate, Exhausted, ExhaustedReason};
 pub use crate::query::{PlanError, Query};
 pub use crate::stages::{Blocked, Observer};
+pub use wait::Listening;
 
 /// What a client is told to wait at least, and at most where a trial may succeed any moment.
 const WAIT_MIN: Duration = Duration::from_secs(1);
@@ -128,7 +131,8 @@ impl<A> RoutePlan<A> {
         let retry = self.snapshot.spec().retry;
         let spent = self.attempts() >= retry.max_attempts_chain.max(1);
         if spent || !self.may_repeat() {
-            return Err(Exhausted { reason: ExhaustedReason::Tried, retry_after: None });
+            let reason = ExhaustedReason::Tried;
+            return Err(Exhausted { reason, retry_after: None, busy: None });
         }
         let mut no_budget = false;
         for place in self.stages.clone() {
@@ -143,7 +147,8 @@ impl<A> RoutePlan<A> {
         }
         if no_budget {
             let retry_after = Some(WAIT_MIN);
-            return Err(Exhausted { reason: ExhaustedReason::BudgetSpent, retry_after });
+            let reason = ExhaustedReason::BudgetSpent;
+            return Err(Exhausted { reason, retry_after, busy: None });
         }
         self.panic(now)
     }
@@ -231,8 +236,6 @@ impl<A> RoutePlan<A> {
     ) -> Claim<A> {
         let Some(deployment) = tier.members.get(choice.index) else { return Claim::Lost };
         let Some(member) = self.snapshot.member_at(deployment.backend) else { return Claim::Lost };
-        let max = member.spec.max_in_flight;
-        let Some(slot) = member.live.slot(max, self.snapshot.budget()) else { return Claim::Lost };
         let Ok(mut permit) = member.live.breaker().admit(now) else { return Claim::Lost };
         if self.costs(permit.is_trial()) {
             permit.ticket = self.ticket(now);
@@ -240,6 +243,9 @@ impl<A> RoutePlan<A> {
                 return Claim::NoBudget;
             }
         }
+        // Last, so that no place is taken and given back by who has no use for it: each that is free again wakes others.
+        let slot = member.live.slot(&model.cap, self.snapshot.budget());
+        let Some(slot) = slot else { return Claim::Lost };
         match self.candidate(model, tier, deployment, slot, permit, now) {
             Some(candidate) => Claim::Won(Box::new(candidate)),
             None => Claim::Lost,
@@ -297,18 +303,22 @@ impl<A> RoutePlan<A> {
             let most = self.snapshot.service().retry_after_max;
             wait.clamp(WAIT_MIN, most.max(WAIT_MIN))
         });
-        Exhausted { reason, retry_after: wait }
+        Exhausted { reason, retry_after: wait, busy: survey.busy() }
     }
 
     fn survey(&self, now: Instant) -> Survey {
         let mut survey = Survey::new(WAIT_MAX);
         for place in &self.stages {
             let Some((model, tier)) = place.find(&self.snapshot) else { continue };
+            let spent = self.is_spent(place.model);
             for (index, deployment) in tier.members.iter().enumerate() {
                 let judged =
                     judge(&self.snapshot, model, deployment, index, &self.limits, &self.tried, now);
                 let reason = judged.err().unwrap_or(PassedOver::Saturated);
                 survey.add(*place, index, reason);
+                if !spent {
+                    survey.add_busy(reason);
+                }
             }
         }
         survey
@@ -336,7 +346,7 @@ impl<A> RoutePlan<A> {
         let (model, tier) = place.find(&snapshot)?;
         let deployment = tier.members.get(index)?;
         let member = snapshot.member_at(deployment.backend)?;
-        let slot = member.live.slot(member.spec.max_in_flight, snapshot.budget())?;
+        let slot = member.live.slot(&model.cap, snapshot.budget())?;
         self.panicked = true;
         let candidate = self.candidate(model, tier, deployment, slot, permit, now)?;
         Some(self.count(place.model, candidate))

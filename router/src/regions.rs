@@ -12,7 +12,7 @@ pub const REGIONS_MAX: usize = 128;
 pub(crate) type Region = u8;
 
 /// A set of regions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct RegionSet(u128);
 
 impl RegionSet {

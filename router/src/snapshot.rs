@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use crate::backend::{Backend, Settings};
 use crate::budget::Budget;
+use crate::cap::Cap;
 use crate::health::HealthState;
 use crate::ids::{BackendName, ModelName};
 use crate::model::{Model, Route};
@@ -13,7 +14,8 @@ use crate::poison::Poison;
 use crate::regions::{RegionSet, Regions};
 use crate::serving::{Found, Serving, canonical};
 use crate::spec::{
-    BackendSpec, Catalog, KeyDigest, KeySpec, Kind, ModelSpec, Residency, ServiceSpec, SnapshotSpec,
+    BackendSpec, Catalog, KeyDigest, KeySpec, Kind, ModelSpec, QueueSpec, Residency, ServiceSpec,
+    SnapshotSpec,
 };
 use crate::tiers::{Ground, upstream};
 use crate::{chain, validate};
@@ -77,7 +79,8 @@ pub struct Snapshot<A> {
 impl<A> Snapshot<A> {
     /// Builds the world that a spec and what was discovered make up. Each live backend of `previous` whose connection
     /// facts (kind, URL, credential, roots) did not change is kept, so that pools, breakers, averages and in-flight
-    /// counts survive; `attach` is called for the others. So do the retry budget and the poison registry.
+    /// counts survive; `attach` is called for the others. So do the running requests of models, the retry budget and the
+    /// poison registry.
     ///
     /// # Errors
     /// Everything that is wrong with the spec.
@@ -106,7 +109,7 @@ impl<A> Snapshot<A> {
             regions: &regions,
             serving: &serving,
         };
-        let models = models(&spec, drafts, &names, &ground);
+        let models = models(&spec, drafts, &names, &ground, previous);
         let names = with_latest(names, &models, &members);
         let mut public = models.clone();
         public.sort_by(|one, other| one.name.cmp(&other.name));
@@ -151,6 +154,16 @@ impl<A> Snapshot<A> {
     #[must_use]
     pub fn service(&self) -> &ServiceSpec {
         &self.spec.service
+    }
+
+    /// How requests of a model wait.
+    #[must_use]
+    pub fn queue_of(&self, model: &Model) -> QueueSpec {
+        let QueueSpec { timeout, size } = self.spec.queue;
+        QueueSpec {
+            timeout: model.spec.queue_timeout.unwrap_or(timeout),
+            size: model.spec.queue_size.unwrap_or(size),
+        }
     }
 
     /// A model by its name, an alias, or with Ollama's tag `latest` added or left out. For routing: the name that the
@@ -302,6 +315,7 @@ fn models<A>(
     drafts: Vec<Draft<'_>>,
     names: &HashMap<ModelName, u32>,
     ground: &Ground<'_, A>,
+    previous: Option<&Snapshot<A>>,
 ) -> Vec<Arc<Model>> {
     // Fallbacks are often discovered, and an Ollama gives `x` as `x:latest`.
     let number =
@@ -329,12 +343,20 @@ fn models<A>(
             chain: chain::of(own, &fallbacks),
             context_fallback: context_fallback.and_then(number).filter(|other| *other != own),
         };
-        Arc::new(model(draft, route))
+        let cap = cap(&draft.spec, previous);
+        Arc::new(model(draft, route, cap))
     });
     models.collect()
 }
 
-fn model(draft: Draft<'_>, route: Route) -> Model {
+/// The cap that a model of this name has had, with what runs under it, or a new one.
+fn cap<A>(spec: &ModelSpec, previous: Option<&Snapshot<A>>) -> Arc<Cap> {
+    let before = previous.and_then(|previous| previous.model(spec.name.as_str()));
+    let before = before.filter(|model| model.name == spec.name);
+    before.map_or_else(|| Arc::new(Cap::new(spec.max_in_flight)), |model| Arc::clone(&model.cap))
+}
+
+fn model(draft: Draft<'_>, route: Route, cap: Arc<Cap>) -> Model {
     let listed: Vec<_> = draft.found.iter().filter_map(|found| found.listed).collect();
     let context = listed.iter().filter_map(|model| model.context_length).min();
     Model {
@@ -346,6 +368,7 @@ fn model(draft: Draft<'_>, route: Route) -> Model {
         parent: listed.iter().find_map(|model| model.parent.clone()),
         spec: draft.spec,
         route,
+        cap,
     }
 }
 

@@ -14,7 +14,7 @@ use crate::spec::Policy;
 use std::sync::Arc;
 
 /// One tier of one model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Place {
     /// The model's number.
     pub(crate) model: u32,

@@ -1,4 +1,5 @@
 use super::*;
+use crate::budget::Budget;
 use crate::fixture::{backend, failed, failure};
 use crate::outcome::{Origin, Stage};
 
@@ -108,13 +109,16 @@ fn closing_the_breaker_begins_a_ramp() {
 #[test]
 fn slots_hold_the_cap_across_threads_and_come_back() {
     let now = Instant::now();
-    let live = live(now);
-    let budget = Arc::new(Budget::new(now));
+    let mut spec = backend("b", "eu", &["m"]);
+    spec.max_in_flight = Some(3);
+    let settings = Settings::of(&SnapshotSpec::default());
+    let live = Arc::new(Backend::new(&spec, settings, (), now));
+    let (budget, model) = (Arc::new(Budget::new(now)), Arc::new(Cap::new(None)));
     let most = std::thread::scope(|scope| {
         let run = || {
             let mut most = 0;
             for _ in 0..10_000 {
-                if let Some(slot) = live.slot(Some(3), &budget) {
+                if let Some(slot) = live.slot(&model, &budget) {
                     most = most.max(live.in_flight());
                     drop(slot);
                 }
@@ -125,7 +129,7 @@ fn slots_hold_the_cap_across_threads_and_come_back() {
         threads.into_iter().map(|thread| thread.join().unwrap()).max()
     });
     assert!(most.is_some_and(|most| (1..=3).contains(&most)), "{most:?}");
-    assert_eq!((live.in_flight(), budget.active()), (0, 0));
+    assert_eq!((live.in_flight(), model.taken(), budget.active()), (0, 0, 0));
 }
 
 #[test]

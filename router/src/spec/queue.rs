@@ -11,6 +11,14 @@ pub struct QueueSpec {
     pub size: u32,
 }
 
+impl QueueSpec {
+    /// Whether anyone may wait.
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        !self.timeout.is_zero() && self.size > 0
+    }
+}
+
 impl Default for QueueSpec {
     fn default() -> Self {
         Self { timeout: Duration::from_secs(30), size: 256 }
