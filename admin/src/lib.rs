@@ -1,6 +1,8 @@
 //! forebay's control plane: the registry of backends, models, regions and heads, its store and vault, and the admin API.
 
 pub mod api;
+pub mod history;
+pub mod jobs;
 pub mod live;
 pub mod outbound;
 pub mod probing;
