@@ -1,6 +1,7 @@
 //! forebay's control plane: the registry of backends, models, regions and heads, its store and vault, and the admin API.
 
 pub mod api;
+pub mod events;
 pub mod history;
 pub mod jobs;
 pub mod live;
