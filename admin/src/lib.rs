@@ -7,5 +7,6 @@ pub mod jobs;
 pub mod live;
 pub mod outbound;
 pub mod probing;
+pub mod registry;
 pub mod role;
 pub mod store;
