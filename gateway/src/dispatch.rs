@@ -16,7 +16,7 @@ use crate::orphan;
 use crate::plane::Link;
 use crate::poison::{self, Suspicion};
 use crate::relay::{Bounds, Relay};
-use crate::tenure::Tenure;
+use crate::tenure::{Attempted, Tenure};
 
 /// An answer that the client may see, and where it came from.
 pub(crate) struct Won {
@@ -184,8 +184,10 @@ async fn tried(
         candidate;
     let live = member.live;
     let mut counted = Counted { link: Arc::clone(&live.attachment), end: "abandoned" };
+    let mut attempted = Attempted::new(Arc::clone(&live.attachment), begun);
     let result = attempt::run(call, &aim).await;
     counted.end = end(&result);
+    attempted.failed = counted.end == "failure";
     drop(counted);
     let now = Instant::now();
     let outcome = match &result {
@@ -194,6 +196,7 @@ async fn tried(
             // look slow.
             if call.peek.stream && !first_event_is_load {
                 live.record_first_event(now - begun, now.into_std());
+                aim.link.tally.first_event(now - begun);
             }
             if first_event_is_load {
                 // The model is loaded now; until that is seen, a hang would be given the time of a load.
@@ -209,13 +212,14 @@ async fn tried(
         }
     };
     let change = live.report(permit, &outcome, now.into_std(), &mut fastrand::Rng::new());
-    aim.link.counters.moved(&aim.backend, change);
+    aim.link.moved(&live.name, change);
     let Answer { head, content } = result?;
     let body = match content {
         Content::Whole(bytes, usage) => WonBody::Whole(bytes, usage),
         Content::Open(flow) => {
             let plane = &call.core.plane;
-            let tenure = Tenure::new(live, slot, Arc::clone(&plane.counters), now.into_std());
+            let counters = Arc::clone(&plane.counters);
+            let tenure = Tenure::new(live, slot, counters, now.into_std(), attempted);
             let bounds = Bounds {
                 idle: timeouts.idle,
                 total: timeouts.total.map(|total| call.begun + total),

@@ -46,6 +46,7 @@ mod stall;
 mod stopper;
 mod survey;
 mod tail;
+mod tally;
 mod telemetry;
 mod tenure;
 mod tls;

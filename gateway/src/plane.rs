@@ -2,13 +2,15 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::SystemTime;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use http::{HeaderValue, Uri};
-use router::Operation;
-use router::planes::Look;
+use router::breaker::Transition;
+use router::planes::{EventKind, EventRing, Look};
 use router::snapshot::{Snapshot, SnapshotHandle};
 use router::spec::BackendSpec;
+use router::{BackendName, Operation};
 use rustls::pki_types::ServerName;
 use tokio::sync::Notify;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
@@ -20,6 +22,7 @@ use crate::reloads::Reloads;
 use crate::request_log::RequestLog;
 use crate::settings::ListenSettings;
 use crate::shutdown::Shutdown;
+use crate::tally::{Count, Tallies};
 use crate::telemetry::{BackendCounters, Counters};
 use crate::upstream::Pool;
 
@@ -27,6 +30,21 @@ use crate::upstream::Pool;
 pub type World = Snapshot<Arc<Link>>;
 /// The handle through which it is published and read.
 pub type WorldHandle = SnapshotHandle<Arc<Link>>;
+
+/// Where a plane and its backends write down what happens.
+#[derive(Clone)]
+pub(crate) struct Counted {
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) events: Arc<EventRing>,
+    pub(crate) tallies: Arc<Tallies>,
+}
+
+impl Counted {
+    pub(crate) fn new() -> Result<Self, metrics_exporter_prometheus::BuildError> {
+        let counters = Arc::new(Counters::new()?);
+        Ok(Self { counters, events: Arc::default(), tallies: Arc::default() })
+    }
+}
 
 /// State shared by all cores.
 pub struct Plane {
@@ -41,6 +59,9 @@ pub struct Plane {
     pub log: Arc<RequestLog>,
     /// What became of the configurations that were offered.
     pub reloads: Reloads,
+    /// What happened of late.
+    pub events: Arc<EventRing>,
+    pub(crate) tallies: Arc<Tallies>,
     /// Bodies that were served of late.
     pub(crate) served: Served,
     /// What several gateways share, where there is a Redis; see [`Plane::redis`].
@@ -55,15 +76,18 @@ impl Plane {
         listen: ListenSettings,
         tls: Option<TlsAcceptor>,
         shutdown: Shutdown,
-        counters: Arc<Counters>,
+        counted: Counted,
         log: Arc<RequestLog>,
     ) -> Self {
+        let Counted { counters, events, tallies } = counted;
         Self {
             world,
             listen: ArcSwap::from_pointee(listen),
             tls: RwLock::new(tls),
             shutdown,
-            reloads: Reloads::new(Arc::clone(&counters)),
+            reloads: Reloads::new(Arc::clone(&counters), Arc::clone(&events)),
+            events,
+            tallies,
             counters,
             log,
             served: Served::default(),
@@ -158,6 +182,9 @@ pub struct Link {
     path_prefix: String,
     pools: Box<[Pool]>,
     pub(crate) counters: BackendCounters,
+    /// Of this name, whatever its connections were before.
+    pub(crate) tally: Arc<Count>,
+    events: Arc<EventRing>,
     nudge: Notify,
     look: Notify,
     looked: Mutex<Option<Look>>,
@@ -170,7 +197,7 @@ const FORWARDED: [Operation; 3] =
 impl Link {
     /// Prepares a backend's connections; nothing is opened yet. An unusable address is kept as the reason that every
     /// attempt then fails with.
-    pub(crate) fn new(spec: &BackendSpec, cores: usize, counters: &Counters) -> Self {
+    pub(crate) fn new(spec: &BackendSpec, cores: usize, counted: &Counted) -> Self {
         let parsed = parse(spec);
         let (target, host, path_prefix) = match parsed {
             Ok((target, host, prefix)) => (Ok(target), host, prefix),
@@ -185,7 +212,9 @@ impl Link {
             uris,
             path_prefix,
             pools: (0..cores.max(1)).map(|_| Pool::default()).collect(),
-            counters: counters.backend(spec.name.as_str()),
+            counters: counted.counters.backend(spec.name.as_str()),
+            tally: counted.tallies.backends.of(&spec.name),
+            events: Arc::clone(&counted.events),
             nudge: Notify::new(),
             look: Notify::new(),
             looked: Mutex::default(),
@@ -194,6 +223,14 @@ impl Link {
 
     pub(crate) fn target(&self) -> Result<&Target, DialError> {
         self.target.as_ref().map_err(|reason| DialError::Address(reason.clone()))
+    }
+
+    /// Takes note of a change of the breaker of the backend of this name.
+    pub(crate) fn moved(&self, backend: &BackendName, change: Option<Transition>) {
+        let Some(transition) = change else { return };
+        self.counters.moved(backend.as_str(), transition);
+        let kind = EventKind::Breaker { backend: backend.clone(), transition };
+        self.events.push(kind, SystemTime::now());
     }
 
     /// Something has changed there that the prober should look at now.

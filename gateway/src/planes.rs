@@ -1,17 +1,19 @@
 //! The data plane as others may see and operate it: the router's small traits over the current snapshot.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use router::explain::{Explanation, explain};
 use router::plan::{PlanError, Query};
 use router::planes::{
-    BackendView, Inspect, Operate, OperateError, ProcessView, PurgeScope, QueueView, Totals,
+    BackendView, Event, EventKind, Feed, Inspect, Operate, OperateError, ProcessView, Publish,
+    PurgeScope, QueueView, Totals,
 };
-use router::snapshot::Member;
-use router::spec::Catalog;
+use router::snapshot::{BuildError, Member};
+use router::spec::{Catalog, SnapshotSpec};
 
 use crate::plane::{Link, Plane};
+use crate::run::DataPlane;
 use crate::shutdown::Phase;
 
 impl Inspect for Plane {
@@ -52,7 +54,7 @@ impl Inspect for Plane {
     }
 
     fn totals(&self) -> Totals {
-        Totals::default()
+        Totals { backends: self.tallies.backends.read(), models: self.tallies.models.read() }
     }
 
     fn queues(&self) -> Vec<QueueView> {
@@ -73,12 +75,14 @@ impl Operate for Plane {
     }
 
     fn drain(&self, backend: &str) -> Result<(), OperateError> {
-        self.member(backend)?.live.drain();
+        let member = self.member(backend)?;
+        self.watched(&member, || member.live.drain());
         Ok(())
     }
 
     fn resume(&self, backend: &str) -> Result<(), OperateError> {
-        self.member(backend)?.live.resume(Instant::now());
+        let member = self.member(backend)?;
+        self.watched(&member, || member.live.resume(Instant::now()));
         Ok(())
     }
 
@@ -87,7 +91,30 @@ impl Operate for Plane {
     }
 }
 
+impl Feed for Plane {
+    fn events(&self, after: u64, most: usize) -> Vec<Event> {
+        self.events.events(after, most)
+    }
+}
+
+impl Publish for DataPlane {
+    fn publish(&self, spec: SnapshotSpec) -> Result<u64, Vec<BuildError>> {
+        self.swap(spec)
+    }
+}
+
 impl Plane {
+    /// What an operator does to a backend is an event if it changes its state.
+    fn watched(&self, member: &Member<Arc<Link>>, act: impl FnOnce()) {
+        let from = member.state(Instant::now());
+        act();
+        let to = member.state(Instant::now());
+        if from != to {
+            let backend = member.spec.name.clone();
+            self.events.push(EventKind::Health { backend, from, to }, SystemTime::now());
+        }
+    }
+
     fn member(&self, name: &str) -> Result<Member<Arc<Link>>, OperateError> {
         let world = self.world.load();
         let unknown = || OperateError::UnknownBackend(name.to_owned());

@@ -3,13 +3,13 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use std::{io, thread};
 
 use router::BackendName;
 use router::breaker::BreakerState;
 use router::health::{HealthState, ProbeResult};
-use router::planes::Look;
+use router::planes::{EventKind, Look};
 use router::snapshot::Member;
 use router::spec::{BackendSpec, ProbeMode, SnapshotSpec};
 use tokio::task::JoinHandle;
@@ -161,7 +161,11 @@ impl Watch {
         let look = Look { took: begun.elapsed(), error: error.clone() };
         let before = live.attachment.note_look(look);
         if let Some(change) = live.record_probe(result, Instant::now().into_std()) {
-            live.attachment.counters.moved(self.name.as_str(), change.breaker);
+            live.attachment.moved(&self.name, change.breaker);
+            if change.from != change.to {
+                let (from, to) = (change.from, change.to);
+                self.happened(EventKind::Health { backend: self.name.clone(), from, to });
+            }
             let (from, to) = (change.from.as_str(), change.to.as_str());
             tracing::info!(backend = %self.name, from, to, ?result, reason, "health");
             if change.from == HealthState::Offline {
@@ -180,6 +184,8 @@ impl Watch {
                 let (now, found) = (Instant::now().into_std(), models.len());
                 if self.plane.world.set_catalog(&self.name, models.into(), now) {
                     tracing::info!(backend = %self.name, models = found, "models discovered");
+                    let backend = self.name.clone();
+                    self.happened(EventKind::Discovered { backend, models: found });
                 }
                 self.unlisted = None;
                 spec.discovery.interval
@@ -194,6 +200,10 @@ impl Watch {
             }
         };
         self.due.list = Instant::now() + wait;
+    }
+
+    fn happened(&self, kind: EventKind) {
+        self.plane.events.push(kind, SystemTime::now());
     }
 
     async fn weigh(&mut self, member: &Member<Arc<Link>>, spec: &SnapshotSpec) {

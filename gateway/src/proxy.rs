@@ -54,7 +54,7 @@ pub(crate) async fn serve(
     report.stream = peek.stream;
 
     let plan = route(world, asked, &head.headers, &body.bytes, &peek)?;
-    report.model = Some(plan.model().name.to_string());
+    report.asked(plan.model());
     let stream = peek.stream;
     let call = Arc::new(Call {
         core: Arc::clone(core),

@@ -3,6 +3,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use router::planes::{EventKind, EventRing};
+
 use crate::telemetry::Counters;
 
 /// Longest text that is kept of a refusal, bytes.
@@ -20,12 +22,13 @@ pub struct Refusal {
 /// The account of all reloads of a data plane.
 pub struct Reloads {
     counters: Arc<Counters>,
+    events: Arc<EventRing>,
     refusal: Mutex<Option<Refusal>>,
 }
 
 impl Reloads {
-    pub(crate) const fn new(counters: Arc<Counters>) -> Self {
-        Self { counters, refusal: Mutex::new(None) }
+    pub(crate) const fn new(counters: Arc<Counters>, events: Arc<EventRing>) -> Self {
+        Self { counters, events, refusal: Mutex::new(None) }
     }
 
     /// A configuration was taken over.
@@ -40,8 +43,10 @@ impl Reloads {
         while !diagnostics.is_char_boundary(end) {
             end -= 1;
         }
-        let diagnostics = diagnostics[..end].into();
-        *self.lock() = Some(Refusal { at: SystemTime::now(), diagnostics });
+        let (at, diagnostics) = (SystemTime::now(), Arc::<str>::from(&diagnostics[..end]));
+        let kind = EventKind::Refused { diagnostics: diagnostics.to_string() };
+        self.events.push(kind, at);
+        *self.lock() = Some(Refusal { at, diagnostics });
         self.counters.reloaded(false);
     }
 
@@ -62,7 +67,7 @@ mod tests {
 
     #[test]
     fn the_last_refusal_is_kept_within_its_bound_until_a_good_one_comes() {
-        let reloads = Reloads::new(Arc::new(Counters::new().unwrap()));
+        let reloads = Reloads::new(Arc::new(Counters::new().unwrap()), Arc::default());
         assert_eq!(reloads.refusal(), None);
         reloads.refused("first");
         // 3 bytes each: the bound falls inside one.

@@ -1,11 +1,12 @@
 //! What is known of one request; finished, it becomes one log line and the request's metrics.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use adapters::Usage;
 use http::StatusCode;
 use router::Operation;
+use router::model::Model;
 use router::spec::KeySpec;
 use tokio::time::Instant;
 
@@ -33,6 +34,8 @@ pub(crate) struct Report {
     pub(crate) operation: Option<Operation>,
     /// A name of ours, never the client's string: bounded.
     pub(crate) model: Option<String>,
+    /// The model that was asked for; `model` may be a fallback that answered.
+    asked: Option<Arc<Model>>,
     pub(crate) backend: Option<String>,
     pub(crate) region: Option<String>,
     pub(crate) head: Option<String>,
@@ -58,6 +61,7 @@ impl Report {
             id,
             operation: None,
             model: None,
+            asked: None,
             backend: None,
             region: None,
             head: None,
@@ -81,6 +85,12 @@ impl Report {
     /// The answer is committed: its first content event or its whole body is there.
     pub(crate) fn committed(&mut self) {
         self.first_event.get_or_insert_with(Instant::now);
+    }
+
+    /// Takes note of the model that was asked for.
+    pub(crate) fn asked(&mut self, model: &Arc<Model>) {
+        self.model = Some(model.name.to_string());
+        self.asked = Some(Arc::clone(model));
     }
 
     /// Takes note of who is calling.
@@ -120,6 +130,26 @@ impl Report {
         }
     }
 
+    /// Adds this request to the tallies of its model and, as far as tokens go, of the backend that answered.
+    fn tally(&self, status: u16, elapsed: Duration, first_event: Option<Duration>) {
+        let tallies = &self.core.plane.tallies;
+        if let Some(asked) = &self.asked {
+            let count = tallies.models.of(&asked.name);
+            let clients = (400..500).contains(&status);
+            let failed = matches!(self.end, End::Failed(_)) && !clients;
+            count.ended(failed, elapsed, SystemTime::now());
+            if let Some(after) = first_event.filter(|_| self.stream) {
+                count.first_event(after);
+            }
+            self.usage.iter().for_each(|usage| count.used(usage));
+        }
+        if let (Some(usage), Some(backend)) = (&self.usage, &self.backend)
+            && let Some(count) = tallies.backends.known(backend)
+        {
+            count.used(usage);
+        }
+    }
+
     const fn outcome(&self) -> &'static str {
         match self.end {
             End::Open => "client_left",
@@ -139,6 +169,7 @@ impl Drop for Report {
         let first_event = self.first_event.map(|at| at.duration_since(self.begun));
         let plane = &self.core.plane;
         plane.counters.request(self.operation, status, self.outcome(), elapsed, first_event);
+        self.tally(status, elapsed, first_event);
         // One question to the log's own filter, so that its level can change while running.
         let wanted = if self.warn {
             tracing::enabled!(target: "forebay::request", tracing::Level::WARN)

@@ -1,11 +1,14 @@
 //! Starting, changing and stopping a data plane: listeners, cores, ops thread, prober.
 
+use std::fmt::Display;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::num::NonZero;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::SystemTime;
 
+use router::planes::EventKind;
 use router::snapshot::{BuildError, SnapshotHandle};
 use router::spec::SnapshotSpec;
 
@@ -13,14 +16,13 @@ use crate::accept::{self, Places};
 use crate::core::{self, CoreHandle};
 use crate::descriptors;
 use crate::ops;
-use crate::plane::{Link, Plane, World};
+use crate::plane::{Counted, Link, Plane, World};
 use crate::prober;
 use crate::redis;
 use crate::request_log::RequestLog;
 use crate::settings::{DrainSettings, Settings, TlsSettings};
 use crate::shutdown::{Phase, Shutdown};
 use crate::stopper::Stopper;
-use crate::telemetry::Counters;
 use crate::tls::{self, TlsError};
 
 /// Connections that the kernel holds until they are accepted; it cuts this at `net.core.somaxconn`. Beyond it a client's
@@ -97,24 +99,24 @@ impl DataPlane {
     ) -> Result<Self, StartError> {
         descriptors::raise();
         let count = cores(settings);
-        let counters = Arc::new(Counters::new().map_err(|e| StartError::Metrics(e.to_string()))?);
+        let counted = Counted::new().map_err(|e| StartError::Metrics(e.to_string()))?;
         let tls = acceptor(settings.public.tls.as_ref())?;
         let public_listener = listen(settings.public.listen)?;
         let ops_listener = listen(ops)?;
         let attach = {
-            let counters = Arc::clone(&counters);
-            move |spec: &router::spec::BackendSpec| Arc::new(Link::new(spec, count, &counters))
+            let counted = counted.clone();
+            move |spec: &router::spec::BackendSpec| Arc::new(Link::new(spec, count, &counted))
         };
         let world = SnapshotHandle::new(spec, Box::new(attach), std::time::Instant::now())
             .map_err(StartError::Build)?;
         let sink = Box::new(io::stderr());
-        let log = RequestLog::start(count, sink, counters.lines_dropped.clone())?;
+        let log = RequestLog::start(count, sink, counted.counters.lines_dropped.clone())?;
         let plane = Arc::new(Plane::new(
             Arc::new(world),
             settings.public.clone(),
             tls,
             Shutdown::new(count),
-            counters,
+            counted,
             log,
         ));
         let handles = (0..count).map(|index| core::start(index, &plane));
@@ -141,7 +143,22 @@ impl DataPlane {
         ops: SocketAddr,
         spec: SnapshotSpec,
     ) -> Result<Applied, StartError> {
-        let applied = self.change(settings, ops, spec);
+        let publish = || self.swap(spec).map_err(StartError::Build);
+        self.apply_with(settings, ops, publish)
+    }
+
+    /// As [`Self::apply`], with a snapshot that somebody else makes and publishes here ([`router::planes::Publish`])
+    /// when it is its turn; `publish` gives its version.
+    ///
+    /// # Errors
+    /// As [`Self::start`], and those of `publish`.
+    pub fn apply_with<E: From<StartError> + Display>(
+        &self,
+        settings: &Settings,
+        ops: SocketAddr,
+        publish: impl FnOnce() -> Result<u64, E>,
+    ) -> Result<Applied, E> {
+        let applied = self.change(settings, ops, publish);
         match &applied {
             Ok(_) => self.plane.reloads.applied(),
             Err(error) => self.plane.reloads.refused(&error.to_string()),
@@ -149,15 +166,15 @@ impl DataPlane {
         applied
     }
 
-    fn change(
+    fn change<E: From<StartError>>(
         &self,
         settings: &Settings,
         ops: SocketAddr,
-        spec: SnapshotSpec,
-    ) -> Result<Applied, StartError> {
+        publish: impl FnOnce() -> Result<u64, E>,
+    ) -> Result<Applied, E> {
         let mut current = self.current();
         if self.plane.shutdown.phase() >= Phase::Draining {
-            return Err(StartError::Stopping);
+            return Err(StartError::Stopping.into());
         }
         let tls = acceptor(settings.public.tls.as_ref())?;
         // New listeners accept from here on; should the spec be refused, dropping them closes them.
@@ -167,10 +184,7 @@ impl DataPlane {
             })?;
         let operations =
             Move::of(current.ops_asked, ops, |listener| serve_ops(&self.plane, listener))?;
-        let before = self.plane.world.load();
-        let version =
-            self.plane.world.publish(spec, std::time::Instant::now()).map_err(StartError::Build)?;
-        self.retire(&before);
+        let version = publish()?;
         self.plane.set_tls(tls);
         self.plane.listen.store(Arc::new(settings.public.clone()));
         self.places.resize(descriptors::connections_max(settings.public.connections_max));
@@ -190,6 +204,15 @@ impl DataPlane {
             needs_restart.push("ops.listen");
         }
         Ok(Applied { version, needs_restart })
+    }
+
+    /// Puts another snapshot in place and changes nothing else.
+    pub(crate) fn swap(&self, spec: SnapshotSpec) -> Result<u64, Vec<BuildError>> {
+        let before = self.plane.world.load();
+        let version = self.plane.world.publish(spec, std::time::Instant::now())?;
+        self.retire(&before);
+        self.plane.events.push(EventKind::Published { version }, SystemTime::now());
+        Ok(version)
     }
 
     /// Backends that are gone are not shown as up while their last streams finish.

@@ -10,9 +10,8 @@ use router::snapshot::{BuildError, SnapshotHandle};
 use router::spec::SnapshotSpec;
 use tokio::time::Instant;
 
-use crate::plane::{Link, WorldHandle};
+use crate::plane::{Counted, Link, WorldHandle};
 use crate::probes::{self, Load};
-use crate::telemetry::Counters;
 
 /// Why the look could not be taken.
 #[derive(Debug, thiserror::Error)]
@@ -51,8 +50,8 @@ pub fn survey(
     timeout: Duration,
 ) -> Result<(WorldHandle, Vec<Surveyed>), SurveyError> {
     spec.health.slow_start = Duration::ZERO;
-    let counters = Counters::new().map_err(|error| SurveyError::Metrics(error.to_string()))?;
-    let attach = move |spec: &router::spec::BackendSpec| Arc::new(Link::new(spec, 1, &counters));
+    let counted = Counted::new().map_err(|error| SurveyError::Metrics(error.to_string()))?;
+    let attach = move |spec: &router::spec::BackendSpec| Arc::new(Link::new(spec, 1, &counted));
     let now = std::time::Instant::now();
     let world = SnapshotHandle::new(spec, Box::new(attach), now).map_err(SurveyError::Build)?;
     let world = Arc::new(world);

@@ -116,8 +116,7 @@ pub(crate) struct BackendCounters {
 
 impl BackendCounters {
     /// Takes note of a change of the backend's breaker, and says so.
-    pub(crate) fn moved(&self, backend: &str, change: Option<Transition>) {
-        let Some(change) = change else { return };
+    pub(crate) fn moved(&self, backend: &str, change: Transition) {
         if let Some(index) = BREAKER_STATES.iter().position(|known| *known == change.to) {
             self.transitions[index].increment(1);
         }

@@ -3,9 +3,29 @@
 use router::backend::{Backend, Slot};
 use router::outcome::{Failure, FailureKind, Origin, Retry, Stage};
 use std::sync::Arc;
+use std::time::SystemTime;
 use tokio::time::Instant;
 
 use crate::plane::Link;
+
+/// Counts an attempt for its backend when it is dropped, which is when its answer has come to an end.
+pub(crate) struct Attempted {
+    link: Arc<Link>,
+    begun: Instant,
+    pub(crate) failed: bool,
+}
+
+impl Attempted {
+    pub(crate) const fn new(link: Arc<Link>, begun: Instant) -> Self {
+        Self { link, begun, failed: false }
+    }
+}
+
+impl Drop for Attempted {
+    fn drop(&mut self) {
+        self.link.tally.ended(self.failed, self.begun.elapsed(), SystemTime::now());
+    }
+}
 
 /// Ends when the answer does; the slot is free again then.
 pub(crate) struct Tenure {
@@ -14,6 +34,7 @@ pub(crate) struct Tenure {
     counters: Arc<crate::telemetry::Counters>,
     /// When the answer began, which counted as a success.
     begun: std::time::Instant,
+    attempted: Attempted,
     /// The code that the answer broke with.
     code: Option<&'static str>,
     reported: bool,
@@ -25,8 +46,10 @@ impl Tenure {
         slot: Slot<Arc<Link>>,
         counters: Arc<crate::telemetry::Counters>,
         begun: std::time::Instant,
+        attempted: Attempted,
     ) -> Self {
-        Self { backend, slot: Some(slot), counters, begun, code: None, reported: false }
+        let slot = Some(slot);
+        Self { backend, slot, counters, begun, attempted, code: None, reported: false }
     }
 
     pub(crate) fn backend(&self) -> &str {
@@ -53,7 +76,8 @@ impl Tenure {
         let now = Instant::now().into_std();
         let rng = &mut fastrand::Rng::new();
         let change = self.backend.report_mid_stream(&failure, self.begun, now, rng);
-        self.backend.attachment.counters.moved(self.backend(), change);
+        self.backend.attachment.moved(&self.backend.name, change);
+        self.attempted.failed = true;
         self.broken("upstream_stream_broken");
     }
 

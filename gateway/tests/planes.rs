@@ -1,5 +1,7 @@
 //! The library without the command: what an admin plane sees of a data plane and may do to it.
 
+#![expect(clippy::unwrap_used, reason = "tests")]
+
 #[expect(dead_code, reason = "each test file uses its part of the harness")]
 mod support;
 
@@ -7,14 +9,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use gateway::{DataPlane, DrainSettings, ListenSettings, Plane, Settings};
-use loadtest::{Profile, Upstream};
+use loadtest::{Profile, Script, Upstream};
 use router::explain::Verdict;
 use router::health::HealthState;
 use router::plan::Query;
-use router::planes::{Inspect, Operate, OperateError, PurgeScope};
+use router::planes::{EventKind, Feed, Inspect, Operate, OperateError, Publish, PurgeScope};
 use router::spec::{BackendSpec, HealthSpec, Kind, SnapshotSpec};
 use router::{BackendName, Operation, PassedOver, RegionName};
-use support::wait_until;
+use support::{Client, wait_until};
 
 fn any_port() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 0))
@@ -36,6 +38,21 @@ fn settings() -> Settings {
     Settings { public, threads: Some(1), drain }
 }
 
+fn spec_of(upstream: &Upstream) -> SnapshotSpec {
+    let name = BackendName::try_from("b").unwrap();
+    let home = RegionName::try_from("eu").unwrap();
+    SnapshotSpec {
+        backends: vec![BackendSpec::new(name, Kind::Vllm, upstream.url(), home)],
+        // No probe comes by itself while a test runs.
+        health: HealthSpec {
+            interval: Duration::from_secs(3600),
+            down: 1,
+            ..HealthSpec::default()
+        },
+        ..SnapshotSpec::default()
+    }
+}
+
 fn state(plane: &Plane) -> HealthState {
     plane.backends()[0].state
 }
@@ -43,19 +60,7 @@ fn state(plane: &Plane) -> HealthState {
 #[test]
 fn backends_are_seen_probed_drained_and_resumed() {
     let upstream = Upstream::start(Profile::vllm(&["tiny"])).unwrap();
-    let name = BackendName::try_from("b").unwrap();
-    let home = RegionName::try_from("eu").unwrap();
-    let spec = SnapshotSpec {
-        backends: vec![BackendSpec::new(name, Kind::Vllm, upstream.url(), home)],
-        // No probe comes by itself while this test runs.
-        health: HealthSpec {
-            interval: Duration::from_secs(3600),
-            down: 1,
-            ..HealthSpec::default()
-        },
-        ..SnapshotSpec::default()
-    };
-    let running = DataPlane::start(&settings(), any_port(), spec).unwrap();
+    let running = DataPlane::start(&settings(), any_port(), spec_of(&upstream)).unwrap();
     let plane = running.plane();
     wait_until("the first probe", || state(plane) == HealthState::Online);
     wait_until("the first list", || !plane.catalog().is_empty());
@@ -91,4 +96,55 @@ fn backends_are_seen_probed_drained_and_resumed() {
     assert_eq!(plane.drain("x"), unknown);
     assert_eq!(plane.resume("x"), unknown);
     assert_eq!(plane.purge(&PurgeScope::All), Err(OperateError::Unsupported));
+}
+
+#[test]
+fn what_happens_is_counted_and_told() {
+    let upstream = Upstream::start(Profile::vllm(&["tiny"])).unwrap();
+    let spec = spec_of(&upstream);
+    let running = DataPlane::start(&settings(), any_port(), spec.clone()).unwrap();
+    let plane = running.plane();
+    wait_until("the first list", || !plane.catalog().is_empty());
+    let client = Client::new(running.public_addr());
+    assert!(client.chat_stream("tiny", "").looks_whole());
+    assert_eq!(client.chat("tiny", "").status, 200);
+    upstream.script_next(1, Script::status(500, "{}"));
+    assert_eq!(client.chat("tiny", "").status, 500);
+    assert_eq!(client.chat("unknown", "").status, 404);
+    // A connection that counts nothing any more has counted.
+    wait_until("the ends", || plane.process().connections == 0);
+
+    let totals = plane.totals();
+    let [(name, backend)] = totals.backends.as_slice() else { panic!("{totals:?}") };
+    let [(model, asked)] = totals.models.as_slice() else { panic!("{totals:?}") };
+    assert_eq!((name.as_str(), model.as_str()), ("b", "tiny"));
+    for tally in [backend, asked] {
+        assert_eq!((tally.requests, tally.failures, tally.first_events.0), (3, 1, 1));
+        assert!(tally.output_tokens > 0 && tally.input_tokens > 0);
+        assert!(tally.busy >= tally.first_events.1 && tally.last.is_some());
+    }
+
+    // The counts of a name outlive a change of its address.
+    let moved = Upstream::start(Profile::vllm(&["tiny"])).unwrap();
+    let next = SnapshotSpec { revision: 7, ..spec_of(&moved) };
+    let version = running.publish(next).unwrap();
+    assert_eq!((plane.version(), plane.process().revision), (version, 7));
+    wait_until("the new one's list", || !plane.catalog().is_empty());
+    assert_eq!(client.chat("tiny", "").status, 200);
+    wait_until("its end", || plane.process().connections == 0);
+    assert_eq!(plane.totals().backends[0].1.requests, 4);
+
+    plane.drain("b").unwrap();
+    plane.drain("b").unwrap();
+    let kinds: Vec<_> = plane.events(0, 100).into_iter().map(|event| event.kind).collect();
+    let count = |wanted: fn(&EventKind) -> bool| kinds.iter().filter(|kind| wanted(kind)).count();
+    assert_eq!(count(|kind| matches!(kind, EventKind::Published { .. })), 1, "{kinds:?}");
+    assert_eq!(count(|kind| matches!(kind, EventKind::Discovered { models: 1, .. })), 2);
+    let drained =
+        |kind: &EventKind| matches!(kind, EventKind::Health { to: HealthState::Draining, .. });
+    assert_eq!(count(drained), 1, "{kinds:?}");
+    let wrong =
+        SnapshotSpec { default_region: None, backends: vec![spec.backends[0].clone(); 2], ..spec };
+    assert!(running.publish(wrong).is_err());
+    assert_eq!(plane.version(), plane.world.load().version());
 }
