@@ -10,3 +10,4 @@ pub mod probing;
 pub mod registry;
 pub mod role;
 pub mod store;
+pub mod vault;

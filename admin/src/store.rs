@@ -43,7 +43,7 @@ pub use self::overrides::StoredOverride;
 pub use self::retention::{KEEP_DAYS, KEEP_LAST, KEEP_WEEKS, backup_name, keep};
 pub use self::rollup::{Retention, STEPS};
 pub use self::sealed::SealedRow;
-pub use self::tokens::{StoredToken, TOKENS_MAX, TokenRole, UnknownRole};
+pub use self::tokens::{StoredToken, TOKENS_MAX};
 pub use self::tx::{LIST_MAX, Tx};
 pub use self::versions::{StoredVersion, VERSIONS_MAX, VersionHead};
 pub use self::worker::QUEUE_MAX;

@@ -118,6 +118,7 @@ const OPS: &[Key] = &[Key::new("listen", Type::Socket).not(&["bind", "address", 
 const STORE: &[Key] = &[
     Key::new("path", Type::Path).not(&["file", "url"]),
     Key::new("master_key", Type::Secret).not(&["encryption_key", "salt_key"]),
+    Key::new("master_key_previous", Type::Secret).not(&["old_master_key", "previous_master_key"]),
 ];
 
 const REDIS: &[Key] = &[

@@ -168,11 +168,13 @@ pub struct StoreConfig {
     pub path: PathBuf,
     /// Seals stored credentials: 32 bytes as hex or base64.
     pub master_key: Option<Secret>,
+    /// The key before it, which opens what is not yet sealed under the new one.
+    pub master_key_previous: Option<Secret>,
 }
 
 impl Default for StoreConfig {
     fn default() -> Self {
-        Self { path: PathBuf::from("data/forebay.db"), master_key: None }
+        Self { path: PathBuf::from("data/forebay.db"), master_key: None, master_key_previous: None }
     }
 }
 

@@ -1,62 +1,13 @@
 //! Tokens of the admin API. A token itself is nowhere in the store, only its digest.
 
-use std::fmt;
-use std::str::FromStr;
-
 use rusqlite::{Row, params};
-use serde::{Deserialize, Serialize};
 
 use super::tx::bounded;
 use super::{StoreError, Tx, json};
+use crate::role::Role;
 
 /// Most tokens.
 pub const TOKENS_MAX: u64 = 1000;
-
-/// What a token may do; a higher role may do all that a lower one may.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TokenRole {
-    /// Looks.
-    Viewer,
-    /// Operates what is there.
-    Operator,
-    /// Changes what is there.
-    Admin,
-}
-
-impl TokenRole {
-    /// All of them, lowest first.
-    pub const ALL: [Self; 3] = [Self::Viewer, Self::Operator, Self::Admin];
-
-    /// Its word.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Viewer => "viewer",
-            Self::Operator => "operator",
-            Self::Admin => "admin",
-        }
-    }
-}
-
-impl fmt::Display for TokenRole {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// A word that names no role.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("no role: expected viewer, operator or admin")]
-pub struct UnknownRole;
-
-impl FromStr for TokenRole {
-    type Err = UnknownRole;
-
-    fn from_str(text: &str) -> Result<Self, UnknownRole> {
-        Self::ALL.into_iter().find(|role| role.as_str() == text).ok_or(UnknownRole)
-    }
-}
 
 /// A token without itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,7 +17,7 @@ pub struct StoredToken {
     /// Unique.
     pub name: String,
     /// What it may do.
-    pub role: TokenRole,
+    pub role: Role,
     /// Of the token.
     pub digest: [u8; 32],
     /// Unix time, milliseconds.

@@ -45,17 +45,8 @@ impl Compiler<'_> {
         tree.fill("queue_size", &mut config.queue.size);
         if let Some(store) = tree.table("store") {
             store.fill("path", &mut config.store.path);
-            config.store.master_key = secret(store, "master_key");
-            let bad =
-                config.store.master_key.as_ref().is_some_and(|key| !is_32_bytes(key.expose()));
-            if bad {
-                let place = store.place_of("master_key");
-                self.out.push(
-                    Diagnostic::error(Code::Secret, place, "`store.master_key` is not 32 bytes")
-                        .label("expected 64 hexadecimal digits, or 32 bytes in base64")
-                        .help("make one with: openssl rand -hex 32"),
-                );
-            }
+            config.store.master_key = self.master_key(store, "master_key");
+            config.store.master_key_previous = self.master_key(store, "master_key_previous");
         }
         if let Some(log) = tree.table("log") {
             config.log.level = match log.text("level") {
@@ -71,6 +62,20 @@ impl Compiler<'_> {
                 _ => LogFormat::Auto,
             };
         }
+    }
+
+    /// One of the store's master keys.
+    fn master_key(&mut self, store: &Table, key: &str) -> Option<Secret> {
+        let secret = secret(store, key)?;
+        if !is_32_bytes(secret.expose()) {
+            let message = format!("`store.{key}` is not 32 bytes");
+            self.out.push(
+                Diagnostic::error(Code::Secret, store.place_of(key), message)
+                    .label("expected 64 hexadecimal digits, or 32 bytes in base64")
+                    .help("make one with: openssl rand -hex 32"),
+            );
+        }
+        Some(secret)
     }
 
     fn server(&mut self, config: &mut Config) {
