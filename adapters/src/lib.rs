@@ -6,6 +6,7 @@
 //! health use [`models`], [`details`], [`probe`] and [`metrics_text`].
 
 pub mod answer;
+pub mod canonical;
 pub mod classify;
 pub mod details;
 pub mod error;
@@ -20,6 +21,7 @@ pub mod sse;
 pub mod usage;
 
 pub use answer::{Answer, inspect};
+pub use canonical::{Canonical, canonical};
 pub use classify::{Verdict, classify, classify_event, retry_after};
 pub use error::{UpstreamError, envelope, event};
 pub use operation::{Resolved, resolve};

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use smallvec::SmallVec;
 
+use crate::cache::Reading;
 use crate::core::Loaded;
 use crate::io::ActiveRequest;
 use crate::relay::Relay;
@@ -76,6 +77,7 @@ enum Content {
     Full(Option<Bytes>),
     Waiting(Box<Waiting>),
     Relay(Box<Relay>),
+    Shared(Box<Reading>),
 }
 
 impl ClientBody {
@@ -87,6 +89,10 @@ impl ClientBody {
 
     pub(crate) const fn relay(relay: Box<Relay>) -> Self {
         Self { content: Content::Relay(relay), report: None, _counted: None }
+    }
+
+    pub(crate) const fn shared(reading: Box<Reading>) -> Self {
+        Self { content: Content::Shared(reading), report: None, _counted: None }
     }
 
     pub(crate) fn waiting(waiting: Waiting) -> Self {
@@ -126,10 +132,13 @@ impl ClientBody {
                     return Poll::Ready(bytes.take().map(Ok));
                 }
                 Content::Relay(relay) => return relay.poll(cx, report),
+                Content::Shared(reading) => return reading.poll(cx, report),
                 Content::Waiting(waiting) => {
                     match ready!(waiting.poll(cx, report.as_deref_mut())) {
                         Found::Comment(comment) => return Poll::Ready(Some(Ok(comment))),
                         Found::Stream(relay) => self.content = Content::Relay(relay),
+                        Found::Shared(reading) => self.content = Content::Shared(reading),
+                        Found::Stored(bytes, _) => self.content = Content::Full(Some(bytes)),
                         Found::Last(event) => self.content = Content::Full(Some(event)),
                     }
                 }
@@ -163,7 +172,7 @@ impl Body for ClientBody {
             Content::Full(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
-            Content::Waiting(_) | Content::Relay(_) => SizeHint::new(),
+            Content::Waiting(_) | Content::Relay(_) | Content::Shared(_) => SizeHint::new(),
         }
     }
 }

@@ -9,6 +9,7 @@ use router::plan::{Candidate, Exhausted, ExhaustedReason, RoutePlan};
 use tokio::time::Instant;
 
 use crate::attempt::{self, Aim, Answer, Content};
+use crate::cache::Reading;
 use crate::call::Call;
 use crate::error::{ErrorKind, Rejection};
 use crate::failed::Failed;
@@ -31,9 +32,14 @@ pub(crate) enum WonBody {
     Stream(Box<Relay>),
     /// Not an event stream, and not complete yet.
     Rest(Box<Relay>),
+    /// Others read it too.
+    Shared(Box<Reading>),
+    /// It was stored.
+    Replay(bytes::Bytes, Option<adapters::Usage>),
 }
 
 /// No answer: why, and the last place that was tried.
+#[derive(Clone)]
 pub(crate) struct Lost {
     pub(crate) rejection: Rejection,
     pub(crate) origin: Origin,

@@ -36,6 +36,8 @@ pub(crate) enum ErrorKind {
     Poisonous,
     BuffersFull,
     ShuttingDown,
+    NotCached,
+    ReadTooSlowly,
     Internal,
     /// The upstream says that the request is wrong; its own answer is passed on.
     ClientFault,
@@ -94,6 +96,8 @@ impl ErrorKind {
             Self::ShuttingDown => {
                 (S::SERVICE_UNAVAILABLE, "shutting_down", SERVER, Some(true), false)
             }
+            Self::NotCached => (S::GATEWAY_TIMEOUT, "not_cached", INVALID, Some(false), false),
+            Self::ReadTooSlowly => (S::REQUEST_TIMEOUT, "read_too_slowly", INVALID, None, false),
             Self::Internal => (S::INTERNAL_SERVER_ERROR, "internal_error", SERVER, None, true),
             Self::ClientFault => (S::BAD_REQUEST, "upstream_refused", INVALID, Some(false), false),
             Self::Upstream(kind) => return upstream_row(kind),

@@ -7,7 +7,7 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::plane::World;
-use crate::report::Report;
+use crate::report::{Cached, Report};
 
 /// Request headers that go upstream by name, beside the prefixes below and `forward_headers`.
 const FORWARDED: [HeaderName; 3] = [ACCEPT, USER_AGENT, HeaderName::from_static("traceparent")];
@@ -126,7 +126,9 @@ fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
 
 /// Names where an answer, or the last attempt at one, came from: names only, never URLs.
 pub(crate) fn origin(world: &World, report: &Report, headers: &mut HeaderMap) {
-    if !world.service().expose_headers || report.attempts == 0 {
+    cached(world, report, headers);
+    let from_somewhere = report.attempts > 0 || report.cached == Some(Cached::Hit);
+    if !world.service().expose_headers || !from_somewhere {
         return;
     }
     let pairs = [
@@ -140,7 +142,16 @@ pub(crate) fn origin(world: &World, report: &Report, headers: &mut HeaderMap) {
             headers.insert(HeaderName::from_static(name), value);
         }
     }
-    headers.insert("x-forebay-attempts", HeaderValue::from(report.attempts));
+    if report.attempts > 0 {
+        headers.insert("x-forebay-attempts", HeaderValue::from(report.attempts));
+    }
+}
+
+/// Says what the cache did, where it was asked.
+pub(crate) fn cached(world: &World, report: &Report, headers: &mut HeaderMap) {
+    if let Some(cached) = report.cached.filter(|_| world.service().expose_headers) {
+        headers.insert("x-forebay-cache", HeaderValue::from_static(cached.as_str()));
+    }
 }
 
 /// Browsers of an allowed origin may read the answer.

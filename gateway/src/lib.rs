@@ -10,6 +10,7 @@ mod attempt;
 mod auth;
 mod body;
 mod brackets;
+mod cache;
 mod call;
 mod connection;
 mod control;

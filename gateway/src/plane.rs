@@ -15,6 +15,7 @@ use rustls::pki_types::ServerName;
 use tokio::sync::Notify;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
+use crate::cache::Cache;
 use crate::dial::{DialError, Target};
 use crate::poison::Served;
 use crate::redis::Redis;
@@ -66,6 +67,7 @@ pub struct Plane {
     pub(crate) served: Served,
     /// What several gateways share, where there is a Redis; see [`Plane::redis`].
     pub(crate) redis: ArcSwapOption<Redis>,
+    pub(crate) cache: Cache,
     buffered: Arc<AtomicU64>,
     connections: AtomicU64,
 }
@@ -80,6 +82,7 @@ impl Plane {
         log: Arc<RequestLog>,
     ) -> Self {
         let Counted { counters, events, tallies } = counted;
+        let cache = Cache::new(&world.load(), &counters.cache);
         Self {
             world,
             listen: ArcSwap::from_pointee(listen),
@@ -92,6 +95,7 @@ impl Plane {
             log,
             served: Served::default(),
             redis: ArcSwapOption::empty(),
+            cache,
             buffered: Arc::default(),
             connections: AtomicU64::new(0),
         }
@@ -127,7 +131,6 @@ impl Plane {
     }
 
     /// The Redis of the configuration in force; it may be down.
-    #[expect(dead_code, reason = "the limits and the cache use it step by step")]
     pub(crate) fn redis(&self) -> Option<Redis> {
         self.redis.load().as_deref().cloned()
     }
@@ -164,6 +167,14 @@ impl Buffered {
         }
         self.held += bytes;
         true
+    }
+}
+
+#[cfg(test)]
+impl Buffered {
+    /// A share that nobody else draws on.
+    pub(crate) fn alone() -> Self {
+        Self { total: Arc::default(), held: 0 }
     }
 }
 

@@ -86,8 +86,8 @@ impl Operate for Plane {
         Ok(())
     }
 
-    fn purge(&self, _: &PurgeScope) -> Result<u64, OperateError> {
-        Err(OperateError::Unsupported)
+    fn purge(&self, scope: &PurgeScope) -> Result<u64, OperateError> {
+        Ok(self.cache.purge(scope))
     }
 }
 

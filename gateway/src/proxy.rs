@@ -13,12 +13,13 @@ use router::spec::KeySpec;
 
 use crate::auth;
 use crate::body::ClientBody;
+use crate::cache::{self, Consulted};
 use crate::call::{Call, owned};
 use crate::connection::Core;
 use crate::dispatch::{self, Lost, Origin, Won, WonBody};
 use crate::error::{ErrorKind, Rejection};
 use crate::plane::{Link, World};
-use crate::report::Report;
+use crate::report::{Cached, Report};
 use crate::request;
 use crate::shutdown::Phase;
 use crate::waiting::{Search, Waiting};
@@ -67,12 +68,19 @@ pub(crate) async fn serve(
         id: report.id.clone(),
         begun: report.begun(),
     });
-    let mut search: Search = Box::pin(search(call, plan));
+    let consulted = cache::consult(&call, plan, asked.key.as_deref(), &head.headers, report)?;
+    let mut search: Search = match consulted {
+        Consulted::Past(plan) => Box::pin(search(call, plan)),
+        Consulted::Hit(won) => return Ok(answer(world, report, won)),
+        Consulted::Search(search) => search,
+    };
     let found = tokio::select! {
         found = &mut search => found,
         () = tokio::time::sleep(service.head_hold), if stream => {
             let waiting = Waiting::new(search, service.keep_alive);
-            return Ok(stream_head(Response::new(ClientBody::waiting(waiting))));
+            let mut response = stream_head(Response::new(ClientBody::waiting(waiting)));
+            crate::headers::cached(world, report, response.headers_mut());
+            return Ok(response);
         }
     };
     match found {
@@ -85,7 +93,7 @@ pub(crate) async fn serve(
 }
 
 /// Looks for an answer as long as the process does: the end of the drain is told in either form, with the head out or not.
-async fn search(call: Arc<Call>, plan: RoutePlan<Arc<Link>>) -> Result<Won, Lost> {
+pub(crate) async fn search(call: Arc<Call>, plan: RoutePlan<Arc<Link>>) -> Result<Won, Lost> {
     let core = Arc::clone(&call.core);
     let model = Arc::clone(plan.model());
     tokio::select! {
@@ -164,6 +172,9 @@ fn answer(world: &World, report: &mut Report, won: Won) -> Response<ClientBody> 
     let Won { origin, mut head, body } = won;
     report.came_from(&origin);
     report.committed();
+    if matches!(body, WonBody::Replay(..)) {
+        report.cached = Some(Cached::Hit);
+    }
     // Version and reason phrase are that connection's: an HTTP/1.0 answer would end ours by closing, cut or not.
     head.version = Version::HTTP_11;
     head.extensions.clear();
@@ -174,15 +185,26 @@ fn answer(world: &World, report: &mut Report, won: Won) -> Response<ClientBody> 
             report.usage = usage;
             Response::from_parts(head, ClientBody::full(bytes))
         }
+        WonBody::Replay(bytes, usage) => {
+            report.usage = usage;
+            Response::from_parts(head, ClientBody::full(bytes))
+        }
         WonBody::Rest(relay) => Response::from_parts(head, ClientBody::relay(relay)),
-        WonBody::Stream(relay) => {
-            let mut response = Response::from_parts(head, ClientBody::relay(relay));
-            let headers = response.headers_mut();
-            headers.entry(CACHE_CONTROL).or_insert(NO_CACHE);
-            headers.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
-            response
+        WonBody::Stream(relay) => unbuffered(Response::from_parts(head, ClientBody::relay(relay))),
+        WonBody::Shared(reading) => {
+            let stream = reading.is_stream();
+            let response = Response::from_parts(head, ClientBody::shared(reading));
+            if stream { unbuffered(response) } else { response }
         }
     }
+}
+
+/// Nothing on the way may hold events back.
+fn unbuffered(mut response: Response<ClientBody>) -> Response<ClientBody> {
+    let headers = response.headers_mut();
+    headers.entry(CACHE_CONTROL).or_insert(NO_CACHE);
+    headers.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    response
 }
 
 fn stream_head(mut response: Response<ClientBody>) -> Response<ClientBody> {

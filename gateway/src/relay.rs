@@ -7,8 +7,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use adapters::StreamEnd;
 use adapters::sse::Scanner;
+use adapters::{StreamEnd, Usage};
 use bytes::Bytes;
 use http_body::Body;
 use http_body_util::BodyExt;
@@ -38,6 +38,15 @@ enum State {
     Ended,
     /// It cannot go on and cannot say so.
     Cut,
+}
+
+/// How an answer ended.
+pub(crate) struct Verdict {
+    /// The code that it broke with.
+    pub(crate) code: Option<&'static str>,
+    pub(crate) usage: Option<Usage>,
+    /// It says itself that nothing is missing: every choice has finished and `[DONE]` came.
+    pub(crate) whole: bool,
 }
 
 /// One committed answer being relayed.
@@ -327,6 +336,19 @@ impl Relay {
                 lease.park();
             }
         });
+    }
+
+    /// How it ended; asked after its end.
+    pub(crate) fn verdict(&self) -> Verdict {
+        let code = self.tenure.code();
+        let said_so = self.scanner.as_ref().is_none_or(|scanner| {
+            scanner.finished() && scanner.saw_done() && !scanner.failed() && !scanner.aborted()
+        });
+        Verdict {
+            code,
+            usage: self.scanner.as_ref().and_then(Scanner::usage),
+            whole: said_so && code.is_none() && self.state == State::Ended,
+        }
     }
 
     fn conclude(&mut self, report: Option<&mut Report>) {

@@ -26,6 +26,30 @@ enum End {
     Failed(&'static str),
 }
 
+/// What the cache did for a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cached {
+    /// It gave a stored answer.
+    Hit,
+    /// It had none, and the answer is stored if it can be.
+    Miss,
+    /// It was passed by.
+    Bypass,
+    /// Others wait for the same answer, which was being made already.
+    Coalesced,
+}
+
+impl Cached {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Miss => "miss",
+            Self::Bypass => "bypass",
+            Self::Coalesced => "coalesced",
+        }
+    }
+}
+
 /// One request, from head to the end of its answer.
 pub(crate) struct Report {
     core: Arc<Core>,
@@ -47,6 +71,8 @@ pub(crate) struct Report {
     pub(crate) body_read: bool,
     pub(crate) status: Option<StatusCode>,
     pub(crate) usage: Option<Usage>,
+    /// `None` where the model is not cached.
+    pub(crate) cached: Option<Cached>,
     first_event: Option<Instant>,
     bytes: u64,
     end: End,
@@ -71,6 +97,7 @@ impl Report {
             body_read: false,
             status: None,
             usage: None,
+            cached: None,
             first_event: None,
             bytes: 0,
             end: End::Open,
@@ -145,6 +172,8 @@ impl Report {
         }
         if let (Some(usage), Some(backend)) = (&self.usage, &self.backend)
             && let Some(count) = tallies.backends.known(backend)
+            // What others read too was made once.
+            && self.cached != Some(Cached::Coalesced)
         {
             count.used(usage);
         }
@@ -192,6 +221,7 @@ impl Drop for Report {
             region: self.region.as_deref(),
             head: self.head.as_deref(),
             key: self.key.as_deref(),
+            cache: self.cached.map(Cached::as_str),
             attempts: self.attempts,
             stream: self.stream,
             status,

@@ -36,6 +36,8 @@ pub(crate) struct Line<'a> {
     pub(crate) head: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) key: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cache: Option<&'static str>,
     pub(crate) attempts: u32,
     pub(crate) stream: bool,
     pub(crate) status: u16,
@@ -184,6 +186,7 @@ mod tests {
             region: None,
             head: None,
             key: None,
+            cache: None,
             attempts: 1,
             stream: false,
             status: 200,

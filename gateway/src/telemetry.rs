@@ -10,6 +10,7 @@ use metrics_exporter_prometheus::{
 use router::Operation;
 use router::breaker::{BreakerState, Transition};
 
+use crate::cache::counters::CacheCounters;
 use crate::io::Expired;
 use crate::redis::{REASONS, Reason};
 
@@ -51,6 +52,15 @@ pub const METRICS: &[(&str, &str)] = &[
     ("forebay_config_last_reload_successful", "1 unless the last reload was refused."),
     ("forebay_config_last_reload_timestamp_seconds", "When the last good reload was."),
     ("forebay_config_reloads_total", "Reloads by result."),
+    ("forebay_cache_hits_total", "Stored answers given again, by tier."),
+    ("forebay_cache_misses_total", "Requests whose answer was not stored."),
+    ("forebay_cache_bypass_total", "Requests that went past the cache, by reason."),
+    ("forebay_cache_coalesced_total", "Requests that read an answer made for another one."),
+    ("forebay_cache_stores_total", "Answers stored, by tier."),
+    ("forebay_cache_unstored_total", "Answers that were not stored, by reason."),
+    ("forebay_cache_evictions_total", "Answers that had to make room in memory."),
+    ("forebay_cache_corrupt_total", "Answers in Redis that could not be read."),
+    ("forebay_cache_bytes", "Bytes that answers take in memory."),
     ("forebay_snapshot_version", "Version of the snapshot that new requests see."),
     ("forebay_redis_up", "1 while Redis answers."),
     ("forebay_redis_errors_total", "Failed Redis commands by reason."),
@@ -84,6 +94,7 @@ pub struct Counters {
     reload_timestamp: Gauge,
     reloads: [Counter; 2],
     pub(crate) redis: RedisCounters,
+    pub(crate) cache: CacheCounters,
 }
 
 /// The metrics of Redis.
@@ -209,6 +220,13 @@ impl Counters {
                 let labels = [("result", result)];
                 recorder.register_counter(&key("forebay_config_reloads_total", &labels), &META)
             }),
+            cache: CacheCounters::new(
+                |name, label, value| {
+                    let labels = label.map(|label| (label, value));
+                    recorder.register_counter(&key(name, labels.as_slice()), &META)
+                },
+                gauge("forebay_cache_bytes"),
+            ),
             redis: RedisCounters {
                 errors: REASONS.map(|reason| {
                     let labels = [("reason", reason)];

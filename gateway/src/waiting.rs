@@ -4,14 +4,16 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use adapters::Usage;
 use bytes::Bytes;
 use router::outcome::FailureKind;
 use tokio::time::Interval;
 
+use crate::cache::Reading;
 use crate::dispatch::{Lost, Won, WonBody};
 use crate::error::{ErrorKind, Rejection};
 use crate::relay::Relay;
-use crate::report::Report;
+use crate::report::{Cached, Report};
 
 const COMMENT: Bytes = Bytes::from_static(b": keep-alive\n\n");
 
@@ -29,6 +31,10 @@ pub(crate) enum Found {
     Comment(Bytes),
     /// The answer goes on from here.
     Stream(Box<Relay>),
+    /// The same, read with others.
+    Shared(Box<Reading>),
+    /// It was stored, and this is all of it.
+    Stored(Bytes, Option<Usage>),
     /// The last event of this answer.
     Last(Bytes),
 }
@@ -55,7 +61,13 @@ impl Waiting {
 
 fn settle(result: Result<Won, Lost>, report: Option<&mut Report>) -> Found {
     let (origin, outcome) = match result {
-        Ok(Won { origin, body: WonBody::Stream(relay), .. }) => (origin, Ok(relay)),
+        Ok(Won { origin, body: WonBody::Stream(relay), .. }) => (origin, Ok(Found::Stream(relay))),
+        Ok(Won { origin, body: WonBody::Shared(reading), .. }) if reading.is_stream() => {
+            (origin, Ok(Found::Shared(reading)))
+        }
+        Ok(Won { origin, body: WonBody::Replay(bytes, usage), .. }) => {
+            (origin, Ok(Found::Stored(bytes, usage)))
+        }
         // The head has promised events; a plain answer cannot follow it.
         Ok(Won { origin, .. }) => {
             let message = "the backend answered a stream request with something else";
@@ -66,7 +78,13 @@ fn settle(result: Result<Won, Lost>, report: Option<&mut Report>) -> Found {
     if let Some(report) = report {
         report.came_from(&origin);
         match &outcome {
-            Ok(_) => report.committed(),
+            Ok(found) => {
+                report.committed();
+                if let Found::Stored(_, usage) = found {
+                    report.usage = *usage;
+                    report.cached = Some(Cached::Hit);
+                }
+            }
             Err(rejection) => {
                 let row = rejection.kind.row();
                 report.failed(row.code, row.warn);
@@ -74,7 +92,7 @@ fn settle(result: Result<Won, Lost>, report: Option<&mut Report>) -> Found {
         }
     }
     match outcome {
-        Ok(relay) => Found::Stream(relay),
+        Ok(found) => found,
         Err(rejection) => Found::Last(rejection.event()),
     }
 }

@@ -9,6 +9,7 @@ use crate::backend::Slot;
 use crate::balance::Choice;
 use crate::breaker::Permit;
 use crate::budget::RetryTicket;
+use crate::ids::RegionName;
 use crate::judge::{Limits, PassedOver, judge, measure};
 use crate::model::{Deployment, Model, Tier};
 use crate::outcome::{Failure, Retry, Stage};
@@ -93,6 +94,15 @@ impl<A> RoutePlan<A> {
     #[must_use]
     pub const fn model(&self) -> &Arc<Model> {
         &self.asked
+    }
+
+    /// The only regions where the answer, and any copy of it, may be, by name; `None` = anywhere.
+    #[must_use]
+    pub fn walls(&self) -> Option<Vec<RegionName>> {
+        let list = || self.snapshot.regions().list(self.limits.regions);
+        let mut walls = self.limits.sealed.then(list)?;
+        walls.sort();
+        Some(walls)
     }
 
     pub(crate) const fn limits(&self) -> &Limits {
