@@ -1,16 +1,35 @@
 //! The admin API: HTTP over the registry, the store and the live state of the data planes.
 
+mod audit;
+mod call;
 mod caller;
+mod collection;
+mod configuration;
 mod document;
 mod extract;
+mod json;
+mod model;
+mod moment;
+mod object;
+mod object_operations;
+mod objects;
 mod operation;
 mod origin;
+mod page;
 mod pages;
 mod problem;
+mod refusal;
+mod region;
+mod repeat;
 mod route;
 mod server;
 mod state;
+mod status;
+mod storage;
+mod tag;
+mod token;
 mod tokens;
+mod world;
 
 use std::io;
 use std::net::TcpListener;
@@ -21,24 +40,56 @@ use axum::Router;
 use axum::middleware;
 use zeroize::Zeroizing;
 
+pub use self::storage::StoreSource;
 use crate::api::problem::{Kind, Problem};
 use crate::api::route::Route;
 use crate::api::state::Api;
 use crate::live::Planes;
+use crate::registry::{Applied, Registry};
+use crate::store::StoreError;
+
+/// Reads the configuration files again and puts them in force, or gives what is wrong with them, in words.
+pub type Reload = Arc<dyn Fn() -> Result<Applied, String> + Send + Sync>;
 
 /// What the API works on.
 pub struct Context {
+    /// The desired state.
+    pub registry: Registry,
+    /// The store.
+    pub store: StoreSource,
     /// The data planes.
     pub planes: Arc<dyn Planes>,
     /// The token of the configuration; it may do everything.
     pub token: Option<Zeroizing<String>>,
     /// Names beside `localhost` and addresses under which the listener may be called, without ports.
     pub hosts: Vec<String>,
+    /// How to reload; `None` = there is no file.
+    pub reload: Option<Reload>,
+}
+
+impl Context {
+    /// Makes the first token where there is none, neither stored nor in the configuration. It is nowhere else: whoever
+    /// starts the process prints it once. Blocks.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn first_token(&self) -> Result<Option<Zeroizing<String>>, StoreError> {
+        if self.token.is_some() {
+            return Ok(None);
+        }
+        tokens::first(&(self.store)()?)
+    }
 }
 
 /// Every route there is.
 fn routes() -> Vec<Route> {
     let mut routes = pages::routes();
+    routes.extend(objects::routes());
+    routes.extend(model::routes());
+    routes.extend(region::routes());
+    routes.extend(token::routes());
+    routes.extend(configuration::routes());
+    routes.extend(audit::routes());
     routes.sort_by_key(|route| (route.path, route.method.to_string()));
     routes
 }
@@ -77,7 +128,7 @@ pub fn serve(
 
 /// All routes with what lies around them: first [`server::edge`], then [`caller::authenticate`], then each route's role.
 fn router(routes: Vec<Route>, api: &Api) -> Router {
-    route::router(routes)
+    route::router(routes, api)
         .fallback(|| async {
             Problem::new(Kind::NotFound, "there is no such path; see /admin/docs")
         })

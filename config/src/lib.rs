@@ -36,6 +36,6 @@ pub use load::{DEFAULT_TOML, Loaded, Report, defaults, load, load_text};
 pub use render::Style;
 pub use restriction::{Restriction, RestrictionKind, restrictions};
 pub use scalar::base_url;
-pub use schema::{reference, schema};
+pub use schema::{object_schema, reference, schema};
 pub use settings::*;
 pub use watch::{WatchOptions, Watcher};

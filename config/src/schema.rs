@@ -14,7 +14,7 @@ use crate::ty::{Key, Type};
 #[must_use]
 pub fn schema() -> String {
     let all = descriptions();
-    let mut root = table("", ROOT, &all);
+    let mut root = Writer { all: &all, variables: true }.table("", ROOT);
     root["$schema"] = json!("http://json-schema.org/draft-07/schema#");
     root["title"] = json!("forebay configuration");
     let mut text = serde_json::to_string_pretty(&root).unwrap_or_default();
@@ -22,30 +22,106 @@ pub fn schema() -> String {
     text
 }
 
-fn table(path: &str, keys: &'static [Key], all: &BTreeMap<String, Description>) -> Value {
-    let mut properties = Map::new();
-    for key in keys {
-        let path =
-            if path.is_empty() { key.name.to_owned() } else { format!("{path}.{}", key.name) };
-        let mut property = of_type(&path, &key.ty, all);
-        if let Some(described) = all.get(&path) {
-            property["description"] = json!(described.words);
+/// The JSON Schemas (draft 7, and later drafts read them the same) of the objects of a kind (`backend`, `model`, `head`,
+/// `region`, `key`) where no variables are expanded; `None` for a word that is no kind.
+#[must_use]
+pub fn object_schema(kind: &str) -> Option<Value> {
+    let key = ROOT.iter().find(|key| key.name == kind)?;
+    let Type::Tables { keys, .. } = key.ty else { return None };
+    let all = descriptions();
+    Some(Writer { all: &all, variables: false }.table(kind, keys))
+}
+
+/// A text with a `${..}` in it, which may stand for any scalar.
+const VARIABLE: &str = r"\$\{";
+
+/// Writes the schemas of types.
+struct Writer<'a> {
+    all: &'a BTreeMap<String, Description>,
+    /// A `${..}` may stand for any scalar.
+    variables: bool,
+}
+
+impl Writer<'_> {
+    fn table(&self, path: &str, keys: &'static [Key]) -> Value {
+        let mut properties = Map::new();
+        for key in keys {
+            let path =
+                if path.is_empty() { key.name.to_owned() } else { format!("{path}.{}", key.name) };
+            let mut property = self.of_type(&path, &key.ty);
+            if let Some(described) = self.all.get(&path) {
+                property["description"] = json!(described.words);
+            }
+            if let Some(default) =
+                default_of(&path, key, self.all).and_then(|text| toml_value(&text))
+            {
+                property["default"] = default;
+            }
+            properties.insert(key.name.to_owned(), property);
         }
-        if let Some(default) = default_of(&path, key, all).and_then(|text| toml_value(&text)) {
-            property["default"] = default;
+        let mut object = json!({
+            "type": "object",
+            "additionalProperties": false,
+            "properties": properties,
+        });
+        let required: Vec<&str> =
+            keys.iter().filter(|key| key.required).map(|key| key.name).collect();
+        if !required.is_empty() {
+            object["required"] = json!(required);
         }
-        properties.insert(key.name.to_owned(), property);
+        object
     }
-    let mut object = json!({
-        "type": "object",
-        "additionalProperties": false,
-        "properties": properties,
-    });
-    let required: Vec<&str> = keys.iter().filter(|key| key.required).map(|key| key.name).collect();
-    if !required.is_empty() {
-        object["required"] = json!(required);
+
+    fn of_type(&self, path: &str, ty: &Type) -> Value {
+        let or_variable = |value: Value| match self.variables {
+            true => json!({"anyOf": [value, {"type": "string", "pattern": VARIABLE}]}),
+            false => value,
+        };
+        let text = |pattern: &str| match self.variables {
+            true => json!({"type": "string", "pattern": format!("{pattern}|{VARIABLE}")}),
+            false => json!({"type": "string", "pattern": pattern}),
+        };
+        match ty {
+            Type::Bool => or_variable(json!({"type": "boolean"})),
+            Type::Integer { min, max } => {
+                let mut value = json!({"type": "integer", "minimum": min});
+                if *max != i64::MAX {
+                    value["maximum"] = json!(max);
+                }
+                or_variable(value)
+            }
+            Type::Number { min, max } => {
+                or_variable(json!({"type": "number", "minimum": min, "maximum": max}))
+            }
+            Type::Duration { off, .. } => {
+                let off = if *off { "|off" } else { "" };
+                text(&format!("^(([0-9]+(ms|s|m|h|d))+{off})$"))
+            }
+            Type::Size { .. } => text("^[0-9]+ ?(B|[KMGT]iB|[KMGT]B)$"),
+            Type::Word(words) => or_variable(json!({"enum": words})),
+            Type::Socket => text(":[0-9]+$"),
+            Type::Url => text("^https?://"),
+            Type::Name => text("^[A-Za-z0-9._-]{1,64}$"),
+            Type::Moment => json!({"type": "string", "format": "date-time"}),
+            Type::Text | Type::Secret | Type::Path | Type::Model | Type::Header => {
+                json!({"type": "string"})
+            }
+            Type::List { of, max } => {
+                json!({"type": "array", "maxItems": max, "items": self.of_type(path, of)})
+            }
+            Type::Table(keys) => self.table(path, keys),
+            Type::Tables { keys, max } => {
+                json!({"type": "array", "maxItems": max, "items": self.table(path, keys)})
+            }
+            Type::Map { of, .. } => {
+                let inner = self.of_type(&format!("{path}.NAME"), of);
+                json!({"type": "object", "additionalProperties": inner})
+            }
+            Type::TableOr(keys, other) => {
+                json!({"anyOf": [self.of_type(path, other), self.table(path, keys)]})
+            }
+        }
     }
-    object
 }
 
 fn default_of(path: &str, key: &Key, all: &BTreeMap<String, Description>) -> Option<String> {
@@ -56,58 +132,6 @@ fn default_of(path: &str, key: &Key, all: &BTreeMap<String, Description>) -> Opt
 fn toml_value(text: &str) -> Option<Value> {
     let table: toml::Table = format!("value = {text}").parse().ok()?;
     serde_json::to_value(table.get("value")?).ok()
-}
-
-/// A text with a `${..}` in it, which may stand for any scalar.
-const VARIABLE: &str = r"\$\{";
-
-fn of_type(path: &str, ty: &Type, all: &BTreeMap<String, Description>) -> Value {
-    let or_variable =
-        |value: Value| json!({"anyOf": [value, {"type": "string", "pattern": VARIABLE}]});
-    match ty {
-        Type::Bool => or_variable(json!({"type": "boolean"})),
-        Type::Integer { min, max } => {
-            let mut value = json!({"type": "integer", "minimum": min});
-            if *max != i64::MAX {
-                value["maximum"] = json!(max);
-            }
-            or_variable(value)
-        }
-        Type::Number { min, max } => {
-            or_variable(json!({"type": "number", "minimum": min, "maximum": max}))
-        }
-        Type::Duration { off, .. } => {
-            let off = if *off { "|off" } else { "" };
-            json!({"type": "string", "pattern": format!(r"^(([0-9]+(ms|s|m|h|d))+{off})$|{VARIABLE}")})
-        }
-        Type::Size { .. } => {
-            json!({"type": "string", "pattern": format!(r"^[0-9]+ ?(B|[KMGT]iB|[KMGT]B)$|{VARIABLE}")})
-        }
-        Type::Word(words) => or_variable(json!({"enum": words})),
-        Type::Socket => json!({"type": "string", "pattern": format!(r":[0-9]+$|{VARIABLE}")}),
-        Type::Url => json!({"type": "string", "pattern": format!(r"^https?://|{VARIABLE}")}),
-        Type::Name => {
-            json!({"type": "string", "pattern": format!(r"^[A-Za-z0-9._-]{{1,64}}$|{VARIABLE}")})
-        }
-        Type::Moment => json!({"type": "string", "format": "date-time"}),
-        Type::Text | Type::Secret | Type::Path | Type::Model | Type::Header => {
-            json!({"type": "string"})
-        }
-        Type::List { of, max } => {
-            json!({"type": "array", "maxItems": max, "items": of_type(path, of, all)})
-        }
-        Type::Table(keys) => table(path, keys, all),
-        Type::Tables { keys, max } => {
-            json!({"type": "array", "maxItems": max, "items": table(path, keys, all)})
-        }
-        Type::Map { of, .. } => {
-            let inner = of_type(&format!("{path}.NAME"), of, all);
-            json!({"type": "object", "additionalProperties": inner})
-        }
-        Type::TableOr(keys, other) => {
-            json!({"anyOf": [of_type(path, other, all), table(path, keys, all)]})
-        }
-    }
 }
 
 /// The reference of all keys, in Markdown: one table per section.

@@ -29,6 +29,7 @@ pub mod poison;
 mod query;
 pub mod queue;
 mod regions;
+mod served;
 pub mod serving;
 mod slot;
 pub mod snapshot;
@@ -47,4 +48,5 @@ pub use ids::{BackendName, HeadName, KeyName, ModelName, NameError, RegionName, 
 pub use judge::PassedOver;
 pub use operation::Operation;
 pub use regions::REGIONS_MAX;
+pub use served::Served;
 pub use validate::WEIGHT_MAX;

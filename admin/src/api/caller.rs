@@ -1,6 +1,7 @@
 //! Who is calling: the token of every request that reached a route, and what it may do.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 
 use axum::extract::{FromRequestParts, MatchedPath, Request, State};
 use axum::middleware::Next;
@@ -10,6 +11,7 @@ use http::header::AUTHORIZATION;
 use http::request::Parts;
 
 use crate::api::problem::{Kind, Problem};
+use crate::api::server::Peer;
 use crate::api::state::Api;
 use crate::role::Role;
 
@@ -57,7 +59,8 @@ pub(crate) async fn authenticate(
     let path = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let public = path.is_some_and(|path| api.is_public(request.method(), &path));
     if !public {
-        match caller_of(&api, request.headers()).await {
+        let from = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
+        match caller_of(&api, request.headers(), from).await {
             Ok(caller) => {
                 request.extensions_mut().insert(caller);
             }
@@ -67,14 +70,18 @@ pub(crate) async fn authenticate(
     next.run(request).await
 }
 
-async fn caller_of(api: &Api, headers: &HeaderMap) -> Result<Caller, Problem> {
+async fn caller_of(
+    api: &Api,
+    headers: &HeaderMap,
+    from: Option<IpAddr>,
+) -> Result<Caller, Problem> {
     let mut all = headers.get_all(AUTHORIZATION).iter();
     let (Some(value), None) = (all.next(), all.next()) else {
         return Err(Problem::new(Kind::Unauthorized, NEEDED));
     };
     let token = value.to_str().ok().and_then(bearer);
     let token = token.ok_or_else(|| Problem::new(Kind::Unauthorized, NEEDED))?;
-    api.tokens().check(token).await
+    api.tokens().check(api.store(), token, from).await
 }
 
 /// The token of `Bearer TOKEN`; the scheme's case does not matter (RFC 9110, 11.1).

@@ -1,5 +1,6 @@
 //! What the OpenAPI document says of one route, put down where the route is.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
@@ -11,29 +12,39 @@ use crate::api::problem::{self, Kind};
 /// An operation of the OpenAPI document. Parameters of the path, authentication and the problems that everything has in
 /// common are added when the document is made.
 pub(crate) struct Operation {
-    pub(crate) id: &'static str,
+    id: Cow<'static, str>,
     pub(crate) tag: &'static str,
-    pub(crate) summary: &'static str,
+    summary: Cow<'static, str>,
     about: &'static str,
     parameters: Vec<Value>,
     body: Option<Value>,
     answers: BTreeMap<u16, Value>,
     problems: Vec<Kind>,
+    /// Honours `Idempotency-Key`.
+    pub(crate) repeatable: bool,
+    /// Honours `If-None-Match`.
+    pub(crate) tagged: bool,
     pub(crate) schemas: Vec<(String, Value)>,
 }
 
 impl Operation {
     /// `id` is unique, `tag` one of those in `document::TAGS`, `summary` a line without a full stop.
-    pub(crate) fn new(id: &'static str, tag: &'static str, summary: &'static str) -> Self {
+    pub(crate) fn new(
+        id: impl Into<Cow<'static, str>>,
+        tag: &'static str,
+        summary: impl Into<Cow<'static, str>>,
+    ) -> Self {
         Self {
-            id,
+            id: id.into(),
             tag,
-            summary,
+            summary: summary.into(),
             about: "",
             parameters: Vec::new(),
             body: None,
             answers: BTreeMap::new(),
             problems: Vec::new(),
+            repeatable: false,
+            tagged: false,
             schemas: Vec::new(),
         }
     }
@@ -57,6 +68,18 @@ impl Operation {
     pub(crate) fn takes<T: ToSchema>(mut self, example: Value) -> Self {
         let schema = self.schema_of::<T>();
         self.takes_as("application/json", schema, example)
+    }
+
+    /// A JSON body under another media type.
+    pub(crate) fn takes_type<T: ToSchema>(mut self, media: &'static str, example: Value) -> Self {
+        let schema = self.schema_of::<T>();
+        self.takes_as(media, schema, example)
+    }
+
+    /// Schemas that the operation refers to by itself.
+    pub(crate) fn with_schemas(mut self, schemas: Vec<(String, Value)>) -> Self {
+        self.schemas.extend(schemas);
+        self
     }
 
     /// A body whose schema is given.
@@ -119,8 +142,9 @@ impl Operation {
         self
     }
 
-    /// The answer has an `ETag`, and `If-None-Match` spares the body.
+    /// The answer has an `ETag` (the handler's, else that of the body), and `If-None-Match` spares the body.
     pub(crate) fn tagged(mut self) -> Self {
+        self.tagged = true;
         self.parameters.push(json!({"$ref": "#/components/parameters/IfNoneMatch"}));
         self.answers.insert(304, json!({"description": "What the caller has is still true."}));
         self.header(200, "ETag", "The state of what was answered.")
@@ -132,8 +156,9 @@ impl Operation {
         self.fails(&[Kind::PreconditionRequired, Kind::Stale, Kind::Conflict])
     }
 
-    /// Honours `Idempotency-Key`.
+    /// Honours `Idempotency-Key`; the route is wrapped for it.
     pub(crate) fn repeatable(mut self) -> Self {
+        self.repeatable = true;
         self.parameters.push(json!({"$ref": "#/components/parameters/IdempotencyKey"}));
         self.fails(&[Kind::InProgress, Kind::KeyReused])
     }

@@ -10,7 +10,9 @@ use http::Method;
 use crate::api::caller::Caller;
 use crate::api::operation::Operation;
 use crate::api::problem::{Kind, Problem};
+use crate::api::repeat;
 use crate::api::state::Api;
+use crate::api::tag;
 use crate::role::Role;
 
 /// Who may call a route.
@@ -111,11 +113,6 @@ impl Route {
         operation: Operation,
         handler: MethodRouter<Api>,
     ) -> Self {
-        let handler = match access {
-            Access::Public => handler,
-            Access::Role(role) => handler
-                .route_layer(middleware::from_fn(move |request, next| permit(role, request, next))),
-        };
         Self { method, path, access, operation, handler }
     }
 }
@@ -134,7 +131,25 @@ async fn permit(role: Role, request: axum::extract::Request, next: Next) -> Resp
     }
 }
 
-/// The routes as axum takes them.
-pub(crate) fn router(routes: Vec<Route>) -> Router<Api> {
-    routes.into_iter().fold(Router::new(), |router, route| router.route(route.path, route.handler))
+/// The routes as axum takes them. Around each lies first its role, then what its operation promises.
+pub(crate) fn router(routes: Vec<Route>, api: &Api) -> Router<Api> {
+    let mut router = Router::new();
+    for route in routes {
+        let mut handler = route.handler;
+        if route.operation.repeatable {
+            let api = api.clone();
+            handler = handler.route_layer(middleware::from_fn(move |request, next| {
+                repeat::once(api.clone(), request, next)
+            }));
+        }
+        if route.operation.tagged {
+            handler = handler.route_layer(middleware::from_fn(tag::conditional));
+        }
+        if let Access::Role(role) = route.access {
+            handler = handler
+                .route_layer(middleware::from_fn(move |request, next| permit(role, request, next)));
+        }
+        router = router.route(route.path, handler);
+    }
+    router
 }

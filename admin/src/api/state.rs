@@ -5,15 +5,21 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::Method;
+use router::snapshot::Snapshot;
+use router::spec::Catalog;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::api::Context;
 use crate::api::origin::Origins;
 use crate::api::problem::{Kind, Problem};
+use crate::api::repeat::UnderWay;
 use crate::api::route::{Access, Route};
 use crate::api::server::REQUESTS_MAX;
+use crate::api::storage::Storage;
 use crate::api::tokens::Tokens;
+use crate::api::world::{Routes, World};
 use crate::live::PlaneRef;
+use crate::registry::{Desired, Registry};
 
 /// The API's state; a clone is a reference to the same.
 #[derive(Clone)]
@@ -27,6 +33,9 @@ struct Inner {
     document: String,
     origins: Origins,
     places: Arc<Semaphore>,
+    storage: Storage,
+    under_way: UnderWay,
+    routes: Routes,
 }
 
 impl Api {
@@ -44,11 +53,52 @@ impl Api {
         let tokens = Tokens::new(context.token.as_ref().map(|token| token.as_str()));
         let origins = Origins::new(address, &context.hosts);
         let places = Arc::new(Semaphore::new(REQUESTS_MAX));
-        Self(Arc::new(Inner { context, tokens, public, document, origins, places }))
+        let storage = Storage(Arc::clone(&context.store));
+        Self(Arc::new(Inner {
+            context,
+            tokens,
+            public,
+            document,
+            origins,
+            places,
+            storage,
+            under_way: UnderWay::default(),
+            routes: Routes::default(),
+        }))
     }
 
     pub(crate) fn context(&self) -> &Context {
         &self.0.context
+    }
+
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.0.context.registry
+    }
+
+    pub(crate) fn store(&self) -> &Storage {
+        &self.0.storage
+    }
+
+    /// The requests with an `Idempotency-Key` that are under way.
+    pub(crate) fn under_way(&self) -> &UnderWay {
+        &self.0.under_way
+    }
+
+    /// What the data planes say now.
+    ///
+    /// # Errors
+    /// As [`Self::blocking`].
+    pub(crate) async fn world(&self) -> Result<World, Problem> {
+        self.blocking(|context| World::gather(&*context.planes)).await
+    }
+
+    /// Where models are served, by what is desired and what was found.
+    pub(crate) fn routes_of(
+        &self,
+        desired: &Arc<Desired>,
+        catalog: &Catalog,
+    ) -> Option<Arc<Snapshot<()>>> {
+        self.0.routes.of(desired, catalog)
     }
 
     pub(crate) fn tokens(&self) -> &Tokens {
