@@ -7,6 +7,7 @@ pub mod jobs;
 pub mod live;
 pub mod outbound;
 pub mod probing;
+pub mod profiling;
 pub mod registry;
 pub mod role;
 pub mod store;

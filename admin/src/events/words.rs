@@ -37,8 +37,9 @@ pub fn words(plane: &str, event: &Event) -> Words {
             ("breaker", backend.to_string(), detail)
         }
         EventKind::Refused { diagnostics } => {
-            let mut text = diagnostics.clone();
-            text.truncate(text.floor_char_boundary(DIAGNOSTICS_MAX));
+            let mut ends = (0..=DIAGNOSTICS_MAX.min(diagnostics.len())).rev();
+            let end = ends.find(|at| diagnostics.is_char_boundary(*at)).unwrap_or(0);
+            let text = &diagnostics[..end];
             ("refused", plane.to_owned(), json!({ "diagnostics": text }))
         }
         EventKind::Discovered { backend, models } => {
