@@ -125,7 +125,8 @@ impl Tx {
             ],
         )?;
         self.execute(
-            "DELETE FROM jobs WHERE sequence <= (SELECT max(sequence) FROM jobs) - ?1",
+            "DELETE FROM jobs
+             WHERE sequence <= (SELECT sequence FROM jobs ORDER BY sequence DESC LIMIT 1 OFFSET ?1)",
             [JOBS_MAX],
         )?;
         Ok(())

@@ -59,8 +59,8 @@ impl Tx {
 
     fn roll(&self, fine: u64, coarse: u64, complete: u64) -> Result<bool, StoreError> {
         let end = complete / coarse * coarse;
-        // A mark from the future was made by a clock that was set back since.
-        let mark = self.rolled(coarse)?.min(end);
+        // A mark from the future was made before the clock was set back: everything that there still is is rolled up again.
+        let mark = Some(self.rolled(coarse)?).filter(|mark| *mark <= end).unwrap_or(0);
         let sql = "SELECT at FROM samples WHERE step = ?1 AND at >= ?2 ORDER BY at LIMIT 1";
         let first = self.first(sql, [fine, mark], |row| Ok(row.get::<_, u64>(0)?))?;
         let start = first.map_or(end, |at| at / coarse * coarse).min(end);
