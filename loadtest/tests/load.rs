@@ -112,3 +112,23 @@ fn it_leaves_when_told_and_stops_when_told() {
 
     assert!(Running::start(Load { rate: 1e9, ..load }).is_err());
 }
+
+#[test]
+fn no_two_requests_are_the_same_where_that_is_asked_for() {
+    let upstream = Upstream::start(Profile::vllm(&["tiny"])).unwrap();
+    let load = Load {
+        url: upstream.url(),
+        rate: 200.0,
+        count: Some(20),
+        extra: "\"temperature\":0".to_owned(),
+        seeds: Some(loadtest::generator::SEEDS - 3),
+        ..Load::default()
+    };
+    let report = generator::run(load).unwrap();
+    assert_eq!(report.counts.ok, 20, "{report}");
+    let mut seeds: Vec<_> =
+        upstream.inferences().iter().map(|sent| sent.json()["seed"].as_u64().unwrap()).collect();
+    seeds.sort_unstable();
+    seeds.dedup();
+    assert_eq!(seeds.len(), 20);
+}

@@ -40,6 +40,12 @@ struct Args {
     /// Script for the upstream, put into the body as `fake`: JSON.
     #[arg(long)]
     fake: Option<String>,
+    /// More members for the body: JSON members without braces.
+    #[arg(long)]
+    extra: Option<String>,
+    /// Give each request a `seed` of its own, counted from here, so that no two are the same.
+    #[arg(long)]
+    seeds: Option<u64>,
     /// Seconds after which a request has failed.
     #[arg(long, default_value_t = 60.0)]
     timeout: f64,
@@ -70,7 +76,8 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<ExitCode, Box<dyn std::error::Error>> {
-    let extra = args.fake.as_ref().map(|fake| format!(r#""fake":{fake}"#)).unwrap_or_default();
+    let fake = args.fake.as_ref().map(|fake| format!(r#""fake":{fake}"#));
+    let extra: Vec<String> = fake.into_iter().chain(args.extra.clone()).collect();
     let report = generator::run(Load {
         url: args.url.clone(),
         key: args.key.clone(),
@@ -80,7 +87,8 @@ fn run(args: &Args) -> Result<ExitCode, Box<dyn std::error::Error>> {
         count: args.count,
         streams: args.streams,
         words: args.words,
-        extra,
+        extra: extra.join(","),
+        seeds: args.seeds,
         timeout: Duration::try_from_secs_f64(args.timeout)?,
         keep_alive: !args.no_keep_alive,
         leave_after: args.leave_after,

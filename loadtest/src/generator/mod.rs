@@ -5,6 +5,7 @@ mod histogram;
 mod judge;
 mod report;
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -53,6 +54,8 @@ pub struct Load {
     pub words: usize,
     /// More members for the request body: JSON members without braces.
     pub extra: String,
+    /// Each request has a `seed` of its own, counted from here and at most [`SEEDS`], so that no two are the same.
+    pub seeds: Option<u64>,
     /// More request headers.
     pub headers: Vec<(String, String)>,
     /// Time limit of one request, from when it was due.
@@ -80,6 +83,7 @@ impl Default for Load {
             streams: 1.0,
             words: 20,
             extra: String::new(),
+            seeds: None,
             headers: Vec::new(),
             timeout: Duration::from_secs(60),
             max_in_flight: 10_000,
@@ -89,6 +93,9 @@ impl Default for Load {
         }
     }
 }
+
+/// How many seeds there are.
+pub const SEEDS: u64 = 1_000_000_000;
 
 /// Why a load cannot be run.
 #[derive(Debug, thiserror::Error)]
@@ -132,8 +139,9 @@ impl Load {
         let (model, prompt) =
             (crate::dialect::quote(&self.model), crate::dialect::quote(&self.prompt));
         let comma = if self.extra.is_empty() { "" } else { "," };
+        let seed = self.seeds.map_or_else(String::new, |_| format!(",\"seed\":{SEEDS}"));
         let body = format!(
-            r#"{{"model":{model},"messages":[{{"role":"user","content":{prompt}}}],"max_tokens":{},"stream":{stream}{comma}{}}}"#,
+            r#"{{"model":{model},"messages":[{{"role":"user","content":{prompt}}}],"max_tokens":{},"stream":{stream}{comma}{}{seed}}}"#,
             self.words, self.extra
         );
         let mut head = format!(
@@ -264,7 +272,6 @@ async fn drive(run: Arc<Run>) {
 
 impl Run {
     async fn one(&self, i: u64, start: Instant, due: Duration) -> Sample {
-        let stream = self.load.is_stream(i);
         let mut sample = Sample {
             due,
             outcome: Outcome::Timeout,
@@ -275,7 +282,7 @@ impl Run {
         };
         let deadline = start + due + self.load.timeout;
         if let Ok(outcome) =
-            tokio::time::timeout_at(deadline, self.exchange(stream, start + due, &mut sample)).await
+            tokio::time::timeout_at(deadline, self.exchange(i, start + due, &mut sample)).await
         {
             sample.outcome = outcome;
         }
@@ -283,9 +290,23 @@ impl Run {
         sample
     }
 
-    async fn exchange(&self, stream: bool, due: Instant, sample: &mut Sample) -> Outcome {
+    /// The bytes of the `i`-th request.
+    fn request(&self, i: u64, stream: bool) -> Cow<'_, [u8]> {
         let request = if stream { &self.stream } else { &self.plain };
-        let Ok(mut answer) = self.client.send(request).await else { return Outcome::Transport };
+        let Some(first) = self.load.seeds else { return Cow::Borrowed(request) };
+        // The seed is the last member, and all seeds have as many digits.
+        let seed = (SEEDS + (first + i) % SEEDS).to_string();
+        let mut request = request.clone();
+        let end = request.len() - 1;
+        request[end - seed.len()..end].copy_from_slice(seed.as_bytes());
+        Cow::Owned(request)
+    }
+
+    async fn exchange(&self, i: u64, due: Instant, sample: &mut Sample) -> Outcome {
+        let stream = self.load.is_stream(i);
+        let Ok(mut answer) = self.client.send(&self.request(i, stream)).await else {
+            return Outcome::Transport;
+        };
         sample.label = answer.header(&self.load.count_header).map(str::to_owned);
         if answer.status != 200 {
             let status = answer.status;
