@@ -1,23 +1,35 @@
 //! The admin API: HTTP over the registry, the store and the live state of the data planes.
 
 mod audit;
+mod audited;
 mod call;
 mod caller;
 mod collection;
 mod configuration;
+mod discover;
 mod document;
+mod engines;
+mod events;
+mod explain;
 mod extract;
+mod jobs;
 mod json;
+mod metrics;
 mod model;
 mod moment;
+mod named;
 mod object;
 mod object_operations;
 mod objects;
+mod operating;
 mod operation;
 mod origin;
 mod page;
 mod pages;
+mod planes;
+mod probing;
 mod problem;
+mod profile;
 mod refusal;
 mod region;
 mod repeat;
@@ -90,6 +102,15 @@ fn routes() -> Vec<Route> {
     routes.extend(token::routes());
     routes.extend(configuration::routes());
     routes.extend(audit::routes());
+    routes.extend(planes::routes());
+    routes.extend(explain::routes());
+    routes.extend(probing::routes());
+    routes.extend(operating::routes());
+    routes.extend(metrics::routes());
+    routes.extend(discover::routes());
+    routes.extend(profile::routes());
+    routes.extend(jobs::routes());
+    routes.extend(events::routes());
     routes.sort_by_key(|route| (route.path, route.method.to_string()));
     routes
 }
@@ -115,9 +136,16 @@ pub fn serve(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let routes = routes();
     let document = document::openapi(&routes);
-    let api = Api::new(context, &routes, document, address);
+    let api = Api::new(context, &routes, document, address)?;
     thread::Builder::new().name("admin".to_owned()).spawn(move || {
         runtime.block_on(async move {
+            let beating = api.clone();
+            tokio::spawn(async move { beating.engines().beat(beating.store()).await });
+            let ending = api.clone();
+            let end = async move {
+                end.await;
+                ending.engines().end();
+            };
             match tokio::net::TcpListener::from_std(listener) {
                 Ok(listener) => server::accept(listener, router(routes, &api), end).await,
                 Err(error) => tracing::error!(%error, "the admin listener failed"),

@@ -8,7 +8,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 use tokio::sync::{Notify, Semaphore};
 
-use crate::store::{JobState, Store, StoreError, StoredJob, new_id};
+use crate::api::StoreSource;
+use crate::store::{JobState, StoreError, StoredJob, Tx, new_id};
 
 /// Most jobs that run at once; others wait for their turn.
 pub const RUNNING_MAX: usize = 4;
@@ -52,7 +53,7 @@ pub struct Jobs {
 }
 
 struct Inner {
-    store: Store,
+    store: StoreSource,
     under_way: Mutex<HashMap<String, UnderWay>>,
     places: Semaphore,
 }
@@ -99,7 +100,7 @@ impl Progress {
 impl Jobs {
     /// Jobs that are remembered in this store.
     #[must_use]
-    pub fn new(store: Store) -> Self {
+    pub fn new(store: StoreSource) -> Self {
         let places = Semaphore::new(RUNNING_MAX);
         Self { inner: Arc::new(Inner { store, under_way: Mutex::default(), places }) }
     }
@@ -133,7 +134,7 @@ impl Jobs {
         let cancel = Arc::new(Notify::new());
         self.inner.admit(UnderWay { job: job.clone(), cancel: Arc::clone(&cancel) })?;
         let row = job.clone();
-        if let Err(error) = self.inner.store.write(move |tx| tx.put_job(&row)).await {
+        if let Err(error) = self.inner.write(row).await {
             self.inner.lock().remove(&job.id);
             return Err(error.into());
         }
@@ -151,7 +152,7 @@ impl Jobs {
             return Ok(Some(live.job.clone()));
         }
         let id = id.to_owned();
-        self.inner.store.read(move |tx| tx.job(&id)).await
+        self.inner.read(move |tx| tx.job(&id)).await
     }
 
     /// Jobs, newest first, older than the job `before`.
@@ -164,7 +165,7 @@ impl Jobs {
         before: Option<String>,
     ) -> Result<Vec<StoredJob>, StoreError> {
         let mut jobs: Vec<StoredJob> =
-            self.inner.store.read(move |tx| tx.jobs(limit, before.as_deref())).await?;
+            self.inner.read(move |tx| tx.jobs(limit, before.as_deref())).await?;
         let live = self.inner.lock();
         for job in &mut jobs {
             if let Some(live) = live.get(&job.id) {
@@ -257,11 +258,23 @@ impl Inner {
         }
     }
 
+    async fn write(&self, job: StoredJob) -> Result<(), StoreError> {
+        (self.store)()?.write(move |tx| tx.put_job(&job)).await
+    }
+
+    async fn read<T, F>(&self, job: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Tx) -> Result<T, StoreError> + Send + 'static,
+    {
+        (self.store)()?.read(job).await
+    }
+
     /// Writes a job down. One that cannot be is still seen as long as it runs; afterwards the store says that it was
     /// interrupted.
     async fn save(&self, id: &str) {
         let Some(job) = self.lock().get(id).map(|live| live.job.clone()) else { return };
-        if let Err(error) = self.store.write(move |tx| tx.put_job(&job)).await {
+        if let Err(error) = self.write(job).await {
             tracing::warn!(job = id, %error, "a job could not be written down");
         }
     }
@@ -277,10 +290,11 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::store::Role;
+    use crate::store::{Role, Store};
 
     fn jobs(dir: &Path) -> Jobs {
-        Jobs::new(Store::open(&dir.join("jobs.db"), Role::Writer).unwrap())
+        let store = Store::open(&dir.join("jobs.db"), Role::Writer).unwrap();
+        Jobs::new(Arc::new(move || Ok(store.clone())))
     }
 
     async fn end_of(jobs: &Jobs, id: &str) -> StoredJob {

@@ -70,7 +70,11 @@ pub(crate) async fn authenticate(
     next.run(request).await
 }
 
-async fn caller_of(
+/// Who sends these headers. `from` is who is counted when the token is not good.
+///
+/// # Errors
+/// As [`crate::api::tokens::Tokens::check`].
+pub(crate) async fn caller_of(
     api: &Api,
     headers: &HeaderMap,
     from: Option<IpAddr>,

@@ -1,6 +1,7 @@
 //! What every handler can reach.
 
 use std::collections::HashSet;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use router::spec::Catalog;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::api::Context;
+use crate::api::engines::Engines;
 use crate::api::origin::Origins;
 use crate::api::problem::{Kind, Problem};
 use crate::api::repeat::UnderWay;
@@ -36,15 +38,18 @@ struct Inner {
     storage: Storage,
     under_way: UnderWay,
     routes: Routes,
+    engines: Engines,
 }
 
 impl Api {
+    /// # Errors
+    /// When a thread of an engine cannot be made.
     pub(crate) fn new(
         context: Context,
         routes: &[Route],
         document: String,
         address: SocketAddr,
-    ) -> Self {
+    ) -> io::Result<Self> {
         let public = routes
             .iter()
             .filter(|route| route.access == Access::Public)
@@ -54,7 +59,8 @@ impl Api {
         let origins = Origins::new(address, &context.hosts);
         let places = Arc::new(Semaphore::new(REQUESTS_MAX));
         let storage = Storage(Arc::clone(&context.store));
-        Self(Arc::new(Inner {
+        let engines = Engines::start(&context.planes, &context.store)?;
+        Ok(Self(Arc::new(Inner {
             context,
             tokens,
             public,
@@ -64,7 +70,8 @@ impl Api {
             storage,
             under_way: UnderWay::default(),
             routes: Routes::default(),
-        }))
+            engines,
+        })))
     }
 
     pub(crate) fn context(&self) -> &Context {
@@ -77,6 +84,11 @@ impl Api {
 
     pub(crate) fn store(&self) -> &Storage {
         &self.0.storage
+    }
+
+    /// What runs beside requests.
+    pub(crate) fn engines(&self) -> &Engines {
+        &self.0.engines
     }
 
     /// The requests with an `Idempotency-Key` that are under way.

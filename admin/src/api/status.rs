@@ -33,7 +33,7 @@ pub(crate) struct BackendStatus {
     first_event_ms: Option<f64>,
     /// Why it is not online, where that is known.
     #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<&'static str>,
+    error: Option<String>,
     /// The operations that it serves.
     capabilities: Vec<&'static str>,
     /// What it says of its own load.
@@ -48,6 +48,9 @@ pub(crate) struct Check {
     age: f64,
     /// It passed.
     ok: bool,
+    /// From its question to the whole answer, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    latency_ms: Option<f64>,
 }
 
 /// What a backend says of its own load.
@@ -79,9 +82,10 @@ impl BackendStatus {
             last_check: status.last_probe.map(|(age, result)| Check {
                 age: age.as_secs_f64(),
                 ok: result == ProbeResult::Passed,
+                latency_ms: view.look.as_ref().map(|look| look.took.as_secs_f64() * 1e3),
             }),
             first_event_ms: status.first_event.map(|time| time.as_secs_f64() * 1e3),
-            error: trouble(view),
+            error: trouble(view).map(str::to_owned).or_else(|| view.look.as_ref()?.error.clone()),
             capabilities: operations.map(|operation| operation.as_str()).collect(),
             signals: status.signals.as_ref().map(|signals| Signals {
                 waiting: signals.waiting,

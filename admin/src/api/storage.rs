@@ -11,6 +11,14 @@ pub type StoreSource = Arc<dyn Fn() -> Result<Store, StoreError> + Send + Sync>;
 pub(crate) struct Storage(pub(crate) StoreSource);
 
 impl Storage {
+    /// The store itself, for longer work.
+    ///
+    /// # Errors
+    /// The reason why there is none.
+    pub(crate) fn get(&self) -> Result<Store, StoreError> {
+        (self.0)()
+    }
+
     /// As [`Store::read`].
     ///
     /// # Errors

@@ -10,8 +10,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use router::planes::Event;
 
 use super::words;
+use crate::api::StoreSource;
 use crate::live::{PlaneRef, Planes};
-use crate::store::{Store, StoreError, Tx};
+use crate::store::{StoreError, Tx};
 
 /// Between two looks at the feeds.
 pub const INTERVAL: Duration = Duration::from_millis(250);
@@ -38,7 +39,11 @@ impl Follower {
     ///
     /// # Errors
     /// When its thread cannot be made.
-    pub fn start(planes: Arc<dyn Planes>, store: Store, interval: Duration) -> io::Result<Self> {
+    pub fn start(
+        planes: Arc<dyn Planes>,
+        store: StoreSource,
+        interval: Duration,
+    ) -> io::Result<Self> {
         let (end, ended) = channel();
         let work = Work { planes, store, read: BTreeMap::new(), failing: false };
         let run = move || work.run(interval, &ended);
@@ -58,7 +63,7 @@ impl Drop for Follower {
 
 struct Work {
     planes: Arc<dyn Planes>,
-    store: Store,
+    store: StoreSource,
     /// The last number that was read of each plane.
     read: BTreeMap<String, u64>,
     /// Said once, not at every look.
@@ -95,7 +100,7 @@ impl Work {
         let events = plane.feed.events(after, EVENTS_AT_ONCE);
         let Some(last) = events.last().map(|event| event.number) else { return Ok(()) };
         let name = plane.name.clone();
-        self.store.write_blocking(move |tx| write(tx, &name, &events))?;
+        (self.store)()?.write_blocking(move |tx| write(tx, &name, &events))?;
         self.read.insert(plane.name.clone(), last);
         Ok(())
     }

@@ -8,8 +8,9 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::{Meter, Reading};
+use crate::api::StoreSource;
 use crate::live::{PlaneRef, Planes};
-use crate::store::{Sample, Store, StoreError};
+use crate::store::{Sample, StoreError};
 
 /// Between two readings.
 pub const INTERVAL: Duration = Duration::from_secs(10);
@@ -32,7 +33,11 @@ impl Sampler {
     ///
     /// # Errors
     /// When its thread cannot be made.
-    pub fn start(planes: Arc<dyn Planes>, store: Store, interval: Duration) -> io::Result<Self> {
+    pub fn start(
+        planes: Arc<dyn Planes>,
+        store: StoreSource,
+        interval: Duration,
+    ) -> io::Result<Self> {
         let (end, ended) = channel();
         let run = move || Work::new(planes, store).run(interval, &ended);
         let thread = thread::Builder::new().name("history".to_owned()).spawn(run)?;
@@ -51,7 +56,7 @@ impl Drop for Sampler {
 
 struct Work {
     planes: Arc<dyn Planes>,
-    store: Store,
+    store: StoreSource,
     meter: Meter,
     backlog: VecDeque<Vec<Sample>>,
     /// Said once, not every ten seconds.
@@ -60,7 +65,7 @@ struct Work {
 }
 
 impl Work {
-    fn new(planes: Arc<dyn Planes>, store: Store) -> Self {
+    fn new(planes: Arc<dyn Planes>, store: StoreSource) -> Self {
         let (meter, backlog) = (Meter::default(), VecDeque::new());
         Self { planes, store, meter, backlog, failing: false, rolled: None }
     }
@@ -98,12 +103,12 @@ impl Work {
     fn keep(&mut self) -> Result<(), StoreError> {
         while let Some(samples) = self.backlog.front() {
             let samples = samples.clone();
-            self.store.write_blocking(move |tx| tx.add_samples(&samples))?;
+            (self.store)()?.write_blocking(move |tx| tx.add_samples(&samples))?;
             self.backlog.pop_front();
         }
         if self.rolled.is_none_or(|at| at.elapsed() >= ROLL_UP_EVERY) {
             for _ in 0..ROLL_UPS_MAX {
-                if !self.store.write_blocking(|tx| tx.roll_up(unix()))? {
+                if !(self.store)()?.write_blocking(|tx| tx.roll_up(unix()))? {
                     break;
                 }
             }

@@ -44,6 +44,14 @@ pub enum Condition {
     Foreign,
 }
 
+impl Condition {
+    /// Whether there is an inference server, however it is.
+    #[must_use]
+    pub const fn is_there(self) -> bool {
+        !matches!(self, Self::Unreachable | Self::Foreign)
+    }
+}
+
 /// What stands in the way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Fault {

@@ -7,7 +7,7 @@ use router::health::HealthState;
 use router::planes::{EventKind, EventRing};
 
 use super::*;
-use crate::store::{EventFilter, Role};
+use crate::store::{EventFilter, Role, Store};
 
 fn write_all(store: &Store, plane: &str, events: Vec<Event>) {
     let plane = plane.to_owned();
