@@ -8,14 +8,14 @@ use crate::store::{StoreError, Tx};
 pub enum VaultError {
     /// There is no master key.
     #[error(
-        "no master key is set: set `store.master_key`, or FOREBAY_MASTER_KEY with the default configuration, to 32 bytes \
-         (openssl rand -hex 32)"
+        "no master key is set: set FOREBAY_MASTER_KEY, or `store.master_key` in the file, to 32 bytes as hexadecimal digits or \
+         base64 (openssl rand -hex 32)"
     )]
     NoKey,
     /// The secret is sealed under a master key that is not here.
     #[error(
-        "the master key {0} is missing: set `store.master_key` (FOREBAY_MASTER_KEY with the default configuration) to the key that \
-         sealed the stored secrets, or `store.master_key_previous` if it has been replaced"
+        "the master key with the id {0} is missing: set FOREBAY_MASTER_KEY (`store.master_key` in the file) to the key that sealed \
+         the stored secrets, or FOREBAY_MASTER_KEY_PREVIOUS (`store.master_key_previous`) if it has been replaced"
     )]
     UnknownKey(String),
     /// The secret was sealed for something else, or it was changed.
