@@ -1,7 +1,9 @@
 //! What can be wrong with sealed secrets, and the look at all of them before anything starts.
 
+use std::sync::Arc;
+
 use super::{RecordId, Vault};
-use crate::store::{StoreError, Tx};
+use crate::store::{Store, StoreError, Tx};
 
 /// Why a secret was not sealed or opened. Shows no secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -30,6 +32,17 @@ pub enum VaultError {
 }
 
 impl Vault {
+    /// The vault of a store that was just opened, if it opens what is sealed there: see [`Vault::check`]. Blocks.
+    ///
+    /// # Errors
+    /// As [`Vault::check`].
+    pub fn of_store(self, store: &Store) -> Result<Arc<Self>, VaultError> {
+        let vault = Arc::new(self);
+        let checked = vault.clone();
+        store.read_blocking(move |tx| checked.check(tx))?;
+        Ok(vault)
+    }
+
     /// Looks before anything starts whether every sealed secret could be opened: every key must be here, and the first row of each
     /// must open.
     ///
