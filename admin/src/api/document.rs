@@ -64,6 +64,7 @@ pub(crate) fn openapi(routes: &[Route]) -> String {
         "security": [{"token": []}],
         "tags": tags,
         "paths": paths,
+        "x-forebay-problems": problems(),
         "components": {
             "securitySchemes": {
                 "token": {"type": "http", "scheme": "bearer", "description": "A token of this API."},
@@ -75,6 +76,14 @@ pub(crate) fn openapi(routes: &[Route]) -> String {
     let mut text = serde_json::to_string_pretty(&document).unwrap_or_default();
     text.push('\n');
     text
+}
+
+fn problems() -> Vec<Value> {
+    let problem = |kind: Kind| {
+        let row = kind.row();
+        json!({"code": row.code, "status": row.status.as_u16(), "title": row.title, "description": kind.words()})
+    };
+    Kind::ALL.into_iter().map(problem).collect()
 }
 
 fn role(access: Access) -> Value {
