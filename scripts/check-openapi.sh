@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cache="${FOREBAY_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/forebay}"
-version=6.15.0
+version=6.16.3
 home="$cache/spectral-$version"
 if [ ! -e "$home/complete" ]; then
   rm -rf "$home"

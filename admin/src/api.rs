@@ -135,8 +135,7 @@ pub fn serve(
     let address = listener.local_addr()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let routes = routes();
-    let document = document::openapi(&routes);
-    let api = Api::new(context, &routes, document, address)?;
+    let api = Api::new(context, &routes, address)?;
     thread::Builder::new().name("admin".to_owned()).spawn(move || {
         runtime.block_on(async move {
             let beating = api.clone();

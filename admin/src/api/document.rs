@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 use utoipa::{PartialSchema, ToSchema};
 
+use crate::api::object;
 use crate::api::problem::{Flaw, Kind, ProblemBody};
 use crate::api::route::{Access, Route};
 
@@ -167,6 +168,7 @@ fn own_schemas() -> BTreeMap<String, Value> {
         "Problem".to_owned(),
         serde_json::to_value(ProblemBody::schema()).unwrap_or_default(),
     );
+    out.extend(object::schemas());
     out.insert(Flaw::name().into_owned(), serde_json::to_value(Flaw::schema()).unwrap_or_default());
     out
 }

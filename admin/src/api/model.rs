@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use crate::api::call::Call;
 use crate::api::collection::{COLLECTIONS, Collection};
 use crate::api::extract::{Id, Json};
-use crate::api::object::{reference, schemas};
+use crate::api::object::reference;
 use crate::api::objects::finish;
 use crate::api::operation::Operation;
 use crate::api::problem::{Kind, Problem};
@@ -60,7 +60,6 @@ pub(crate) fn routes() -> Vec<Route> {
 
 fn operation(id: &'static str, summary: &'static str) -> Operation {
     Operation::new(id, MODEL.tag, summary)
-        .with_schemas(schemas())
         .gives_as(
             200,
             "application/json",

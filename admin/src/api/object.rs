@@ -9,6 +9,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 use crate::api::collection::{COLLECTIONS, Collection};
 use crate::api::moment;
+use crate::api::page;
 use crate::api::problem::{Kind, Problem};
 use crate::api::repeat::KeepInstead;
 use crate::api::status::{
@@ -178,7 +179,7 @@ pub(crate) fn schemas() -> Vec<(String, Value)> {
         }
         let name = collection.schema;
         all.push((name.to_owned(), shown(collection, &input)));
-        all.push((format!("{name}Page"), page(name)));
+        all.push((format!("{name}Page"), page::schema_of(name)));
         all.push((format!("{name}Patch"), patch(&input)));
         if collection.overrides.is_some() {
             all.push((format!("{name}Override"), overridable(&input, collection)));
@@ -262,30 +263,21 @@ fn shown(collection: &Collection, input: &Value) -> Value {
     schema
 }
 
-fn page(name: &str) -> Value {
-    json!({
-        "type": "object",
-        "description": "One page of a list, by name.",
-        "required": ["data", "next_cursor"],
-        "properties": {
-            "data": {"type": "array", "maxItems": 500, "items": reference(name), "description": "The entries."},
-            "next_cursor": {
-                "type": ["string", "null"],
-                "description": "Where the next page begins, for `cursor`; null on the last page.",
-            },
-        },
-    })
-}
-
 /// A merge patch (RFC 7396): any part, and null for what is to go.
 fn patch(input: &Value) -> Value {
     let mut schema = input.clone();
     credentials(&mut schema, &mut |_, property| property["writeOnly"] = json!(true));
     if let Some(properties) = schema["properties"].as_object_mut() {
         for (_, property) in properties.iter_mut() {
-            let description = property["description"].take();
-            *property = json!({"anyOf": [property.take(), {"type": "null"}]});
-            if !description.is_null() {
+            let mut value = property.take();
+            let facts = value.as_object_mut();
+            let description = facts.and_then(|facts| {
+                // What is absent from a patch stays as it is.
+                facts.remove("default");
+                facts.remove("description")
+            });
+            *property = json!({"anyOf": [value, {"type": "null"}]});
+            if let Some(description) = description {
                 property["description"] = description;
             }
         }

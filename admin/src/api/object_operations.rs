@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::api::collection::Collection;
-use crate::api::object::{reference, schemas};
+use crate::api::object::reference;
 use crate::api::objects::{Filter, MERGE_PATCH};
 use crate::api::operation::Operation;
 use crate::api::problem::Kind;
@@ -12,7 +12,7 @@ const JSON: &str = "application/json";
 
 fn operation(collection: &Collection, verb: &str, summary: String) -> Operation {
     let name = if verb == "list" { collection.plural } else { collection.schema };
-    Operation::new(format!("{verb}{name}"), collection.tag, summary).with_schemas(schemas())
+    Operation::new(format!("{verb}{name}"), collection.tag, summary)
 }
 
 /// The answer with one object.
@@ -105,7 +105,6 @@ pub(crate) fn put_override(collection: &Collection) -> Operation {
         collection.tag,
         format!("Overrides parts of a {}", collection.word),
     )
-    .with_schemas(schemas())
     .about(
         "Puts values over those of the file or of what was discovered; the former override is replaced. A discovered object \
          is declared by it.",
@@ -120,7 +119,6 @@ pub(crate) fn clear_override(collection: &Collection) -> Operation {
         collection.tag,
         format!("Removes the override of a {}", collection.word),
     )
-    .with_schemas(schemas())
     .about("What the file says, or what was discovered, is in force again.");
     changes(versioned(gives_one(operation, collection, 200, "It is removed."), 200).under_etag())
 }

@@ -76,12 +76,6 @@ impl Operation {
         self.takes_as(media, schema, example)
     }
 
-    /// Schemas that the operation refers to by itself.
-    pub(crate) fn with_schemas(mut self, schemas: Vec<(String, Value)>) -> Self {
-        self.schemas.extend(schemas);
-        self
-    }
-
     /// A body whose schema is given.
     pub(crate) fn takes_as(mut self, media: &'static str, schema: Value, example: Value) -> Self {
         self.body = Some(json!({

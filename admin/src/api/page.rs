@@ -1,10 +1,14 @@
 //! Lists in pages: sorted by a key that does not change, so that what comes and goes meanwhile neither repeats nor hides
 //! anything else.
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
-use utoipa::ToSchema;
+use serde_json::{Value, json};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 use crate::api::problem::Problem;
 
@@ -14,13 +18,52 @@ pub(crate) const LIMIT_MAX: usize = 500;
 pub(crate) const LIMIT: usize = 100;
 
 /// One page of a list.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize)]
 pub(crate) struct Page<T> {
     /// The entries.
     pub(crate) data: Vec<T>,
     /// Where the next page begins, for `cursor`; null on the last page.
-    #[schema(required = true)]
     pub(crate) next_cursor: Option<String>,
+}
+
+/// Written out, since a derived schema has the same name for every `T`.
+impl<T: ToSchema> PartialSchema for Page<T> {
+    fn schema() -> RefOr<Schema> {
+        let schema = serde_json::from_value(schema_of(&T::name()));
+        schema.unwrap_or_else(|_| RefOr::T(Schema::default()))
+    }
+}
+
+impl<T: ToSchema> ToSchema for Page<T> {
+    fn name() -> Cow<'static, str> {
+        Cow::Owned(format!("{}Page", T::name()))
+    }
+
+    fn schemas(all: &mut Vec<(String, RefOr<Schema>)>) {
+        all.push((T::name().into_owned(), T::schema()));
+        T::schemas(all);
+    }
+}
+
+/// The schema of a page of what has the schema `name`.
+pub(crate) fn schema_of(name: &str) -> Value {
+    json!({
+        "type": "object",
+        "description": "One page of a list.",
+        "required": ["data", "next_cursor"],
+        "properties": {
+            "data": {
+                "type": "array",
+                "maxItems": LIMIT_MAX,
+                "items": {"$ref": format!("#/components/schemas/{name}")},
+                "description": "The entries.",
+            },
+            "next_cursor": {
+                "type": ["string", "null"],
+                "description": "Where the next page begins, for `cursor`; null on the last page.",
+            },
+        },
+    })
 }
 
 /// The bound that was asked for.

@@ -152,32 +152,58 @@ impl Kind {
     /// What a caller should know of it.
     pub(crate) const fn words(self) -> &'static str {
         match self {
-            Self::InvalidRequest => "The query, a header or the path is wrong, or the body is no JSON.",
-            Self::Unauthorized => "No token, an unknown one, one that is disabled or one that has expired; the words are the same for all.",
-            Self::Forbidden => "`x-forebay-role` of an operation says which role it needs. No token makes or changes one above its own role.",
-            Self::HostRefused => "The listener answers to addresses, `localhost` and the names in `admin.hosts`; this keeps out names that were made to point here.",
-            Self::OriginRefused => "A browser sent this from a page of another origin. There is no CORS here.",
+            Self::InvalidRequest => {
+                "The query, a header or the path is wrong, or the body is no JSON."
+            }
+            Self::Unauthorized => {
+                "No token, an unknown one, one that is disabled or one that has expired; the words are the same for all."
+            }
+            Self::Forbidden => {
+                "`x-forebay-role` of an operation says which role it needs. No token makes or changes one above its own role."
+            }
+            Self::HostRefused => {
+                "The listener answers to addresses, `localhost` and the names in `admin.hosts`; this keeps out names that were made to point here."
+            }
+            Self::OriginRefused => {
+                "A browser sent this from a page of another origin. There is no CORS here."
+            }
             Self::NotFound => "No such object, version, job or path.",
             Self::MethodNotAllowed => "`Allow` says which.",
             Self::RequestTimeout => "A body may take 30 s.",
             Self::Exists => "Another object of the kind has the name.",
             Self::ReadOnly => "The detail names file and line. Overrides can change some of it.",
             Self::Referenced => "The detail names them; change these first.",
-            Self::NoMasterKey => "Credentials are only ever kept sealed: set `store.master_key` or FOREBAY_MASTER_KEY.",
+            Self::NoMasterKey => {
+                "Credentials are only ever kept sealed: set `store.master_key` or FOREBAY_MASTER_KEY."
+            }
             Self::Conflict => "The detail says why.",
             Self::InProgress => "A request with this `Idempotency-Key` has not been answered yet.",
-            Self::Stale => "`If-Match` names another state; `ETag` of this answer is the one now. Read it again.",
+            Self::Stale => {
+                "`If-Match` names another state; `ETag` of this answer is the one now. Read it again."
+            }
             Self::TooLarge => "A body may have 1 MiB, a TOML text 16 MiB.",
-            Self::UnsupportedMediaType => "`application/json`; merge patches are `application/merge-patch+json`, configuration files `application/toml`.",
-            Self::Invalid => "`errors` lists everything that is wrong, with JSON pointers into the body. Nothing was changed.",
+            Self::UnsupportedMediaType => {
+                "`application/json`; merge patches are `application/merge-patch+json`, configuration files `application/toml`."
+            }
+            Self::Invalid => {
+                "`errors` lists everything that is wrong, with JSON pointers into the body. Nothing was changed."
+            }
             Self::KeyReused => "Take a new `Idempotency-Key` for each thing to be done.",
             Self::PreconditionRequired => "Changes need the `ETag` of what they change, or `*`.",
             Self::TooManyRequests => "Too many requests at once, or too many wrong tokens.",
             Self::Internal => "The log has more under the `request_id`.",
-            Self::Unreachable => "What was asked for needs it. `GET /admin/state` shows which do answer.",
-            Self::Busy => "Too many requests wait for it, or another process holds it; the same may work a moment later.",
-            Self::StoreUnavailable => "The file is gone, damaged or of a newer build. The data planes serve on.",
-            Self::StoreFull => "The disk is full or read-only. Nothing was changed, and the data planes serve on.",
+            Self::Unreachable => {
+                "What was asked for needs it. `GET /admin/state` shows which do answer."
+            }
+            Self::Busy => {
+                "Too many requests wait for it, or another process holds it; the same may work a moment later."
+            }
+            Self::StoreUnavailable => {
+                "The file is gone, damaged or of a newer build. The data planes serve on."
+            }
+            Self::StoreFull => {
+                "The disk is full or read-only. Nothing was changed, and the data planes serve on."
+            }
         }
     }
 

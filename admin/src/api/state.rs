@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use http::Method;
 use router::snapshot::Snapshot;
@@ -32,7 +32,8 @@ struct Inner {
     tokens: Tokens,
     /// The routes that need no token.
     public: HashSet<(Method, &'static str)>,
-    document: String,
+    /// Made when it is first asked for.
+    document: OnceLock<String>,
     origins: Origins,
     places: Arc<Semaphore>,
     storage: Storage,
@@ -44,12 +45,7 @@ struct Inner {
 impl Api {
     /// # Errors
     /// When a thread of an engine cannot be made.
-    pub(crate) fn new(
-        context: Context,
-        routes: &[Route],
-        document: String,
-        address: SocketAddr,
-    ) -> io::Result<Self> {
+    pub(crate) fn new(context: Context, routes: &[Route], address: SocketAddr) -> io::Result<Self> {
         let public = routes
             .iter()
             .filter(|route| route.access == Access::Public)
@@ -64,7 +60,7 @@ impl Api {
             context,
             tokens,
             public,
-            document,
+            document: OnceLock::new(),
             origins,
             places,
             storage,
@@ -119,7 +115,7 @@ impl Api {
 
     /// The OpenAPI document.
     pub(crate) fn document(&self) -> &str {
-        &self.0.document
+        self.0.document.get_or_init(super::openapi)
     }
 
     pub(crate) fn origins(&self) -> &Origins {
