@@ -16,7 +16,6 @@ use crate::failed::Failed;
 use crate::orphan;
 use crate::plane::Link;
 use crate::poison::{self, Suspicion};
-use crate::queue::{self, NoPlace};
 use crate::relay::{Bounds, Relay};
 use crate::tenure::{Attempted, Tenure};
 
@@ -54,16 +53,6 @@ pub(crate) struct Origin {
     pub(crate) head: Option<String>,
     pub(crate) model: Option<String>,
     pub(crate) attempts: u32,
-    /// How long it waited for a place.
-    pub(crate) queued: Option<Duration>,
-}
-
-impl Origin {
-    fn waited(&mut self, queued: Option<Duration>) {
-        if let Some(queued) = queued {
-            self.queued = Some(self.queued.unwrap_or_default() + queued);
-        }
-    }
 }
 
 type Target = Candidate<Arc<Link>>;
@@ -78,18 +67,12 @@ pub(crate) async fn run(call: Arc<Call>, mut plan: RoutePlan<Arc<Link>>) -> Resu
     let mut suspicion = Suspicion::default();
     let mut rng = fastrand::Rng::new();
     loop {
-        let drawn = queue::draw(&call, plan, &mut rng).await;
-        origin.waited(drawn.queued);
-        let candidate = match drawn.result {
-            Ok((now, candidate)) => {
-                plan = now;
-                *candidate
-            }
-            Err(NoPlace::Exhausted(exhausted)) => {
+        let candidate = match plan.next(Instant::now().into_std(), &mut rng) {
+            Ok(candidate) => candidate,
+            Err(exhausted) => {
                 let rejection = give_up(&call, last, &exhausted);
                 return Err(Lost { rejection, origin });
             }
-            Err(NoPlace::Rejected(rejection)) => return Err(Lost { rejection, origin }),
         };
         origin.attempts += 1;
         origin.backend = Some(candidate.member.spec.name.to_string());

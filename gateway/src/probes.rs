@@ -154,11 +154,13 @@ pub(crate) async fn load(member: &Member<Arc<Link>>, timeout: Duration) -> Load 
     match question {
         Probe::Loaded => match ollama_loaded(&reply.body) {
             Ok(loaded) => {
+                let vram = loaded.iter().map(|model| model.size_vram).sum();
                 let loaded = loaded.into_iter().map(|model| LoadedModel {
                     name: model.name.to_string(),
                     digest: model.digest,
                 });
-                said(LoadSignals { loaded: Some(loaded.collect()), ..NOTHING }, false)
+                let loaded = Some(loaded.collect());
+                said(LoadSignals { loaded, vram: Some(vram), ..NOTHING }, false)
             }
             Err(_) => Load::NotOffered,
         },
@@ -171,6 +173,7 @@ const NOTHING: LoadSignals = LoadSignals {
     running: None,
     kv_usage: None,
     loaded: None,
+    vram: None,
     valid_for: LOAD_VALID,
 };
 

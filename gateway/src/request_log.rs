@@ -48,8 +48,6 @@ pub(crate) struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) completion_tokens: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) queued_ms: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) first_event_ms: Option<f64>,
     pub(crate) duration_ms: f64,
 }
@@ -196,7 +194,6 @@ mod tests {
             bytes: 7,
             prompt_tokens: None,
             completion_tokens: None,
-            queued_ms: None,
             first_event_ms: None,
             duration_ms: 1.5,
         }

@@ -22,6 +22,8 @@ pub struct LoadSignals {
     pub kv_usage: Option<f32>,
     /// Models in memory (Ollama); `None` = not said.
     pub loaded: Option<Vec<LoadedModel>>,
+    /// Bytes of the GPU's memory that its models take (Ollama).
+    pub vram: Option<u64>,
     /// How long this may be believed; afterwards it counts as not said.
     pub valid_for: Duration,
 }
@@ -182,6 +184,7 @@ mod tests {
             running: Some(running),
             kv_usage: None,
             loaded: None,
+            vram: None,
             valid_for: Duration::from_secs(10),
         }
     }

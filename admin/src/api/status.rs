@@ -65,6 +65,9 @@ pub(crate) struct Signals {
     /// Share of its KV cache in use, 0 to 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     kv_usage: Option<f32>,
+    /// Bytes of the GPU's memory that its models take.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vram: Option<u64>,
     /// The models that it holds in memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     loaded: Option<Vec<String>>,
@@ -91,6 +94,7 @@ impl BackendStatus {
                 waiting: signals.waiting,
                 running: signals.running,
                 kv_usage: signals.kv_usage,
+                vram: signals.vram,
                 loaded: signals
                     .loaded
                     .as_ref()

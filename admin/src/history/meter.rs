@@ -46,6 +46,7 @@ struct Sum {
     in_flight: Option<f64>,
     queue: Option<f64>,
     kv_use: Option<f64>,
+    vram: Option<f64>,
     rates: Option<Rates>,
 }
 
@@ -124,6 +125,8 @@ fn levels(sums: &mut BTreeMap<Subject, Sum>, reading: &Reading) {
         if let Some(signals) = &view.status.signals {
             most(&mut sum.queue, signals.waiting.map(f64::from));
             most(&mut sum.kv_use, signals.kv_usage.map(f64::from));
+            #[expect(clippy::cast_precision_loss, reason = "bytes of a GPU's memory")]
+            most(&mut sum.vram, signals.vram.map(|bytes| bytes as f64));
         }
     }
     for queue in &reading.queues {
@@ -198,6 +201,7 @@ impl Sum {
             (Metric::InFlight, self.in_flight),
             (Metric::Queue, self.queue),
             (Metric::KvUse, self.kv_use),
+            (Metric::Vram, self.vram),
             (Metric::Requests, rates.map(|rates| rates.requests)),
             (Metric::Errors, rates.map(|rates| rates.errors)),
             (Metric::TokensPerSecond, rates.map(|rates| rates.tokens)),

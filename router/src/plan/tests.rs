@@ -492,6 +492,7 @@ fn a_cold_ollama_gets_its_time_to_load_and_a_warm_one_is_preferred() {
         loaded: Some(
             names.iter().map(|n| LoadedModel { name: (*n).to_owned(), digest: None }).collect(),
         ),
+        vram: None,
         valid_for: Duration::from_secs(60),
     };
     live(&world, "cold").set_load(signals(&[]), now);
