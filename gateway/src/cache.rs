@@ -6,14 +6,18 @@
 
 pub(crate) mod counters;
 mod entry;
+pub(crate) mod envelope;
 mod flight;
 mod flights;
 mod key;
 mod making;
 mod memory;
 mod purges;
+mod remote;
+mod upkeep;
 mod wishes;
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -25,13 +29,14 @@ use router::planes::PurgeScope;
 use router::spec::{CacheScope, CacheSpec, CacheWhen, KeySpec, ModelCache};
 
 use crate::call::Call;
-use crate::dispatch::Won;
+use crate::dispatch::{Lost, Origin, Won};
 use crate::error::{ErrorKind, Rejection};
 use crate::plane::{Link, Plane, World};
-use crate::redis::Redis;
 use crate::report::{Cached, Report};
 use crate::request::INLINE_MAX;
 use crate::waiting::Search;
+
+use tokio::sync::Notify;
 
 use counters::{Bypass, CacheCounters, Tier};
 use entry::{Entry, Owner, unix_ms};
@@ -42,6 +47,8 @@ use key::{Asked, Digest};
 use making::{Fill, Making};
 use memory::Memory;
 use purges::Purges;
+use remote::{Remote, Wanted};
+pub(crate) use upkeep::start;
 use wishes::Wishes;
 
 /// The shortest lifetime that a client can ask for.
@@ -55,6 +62,10 @@ pub(crate) struct Cache {
     preparing: Mutex<()>,
     flights: Flights,
     purges: Purges,
+    /// There was one that others are to hear of.
+    purged: Notify,
+    /// When the purges of other gateways were last heard of, unix ms; 0 = never.
+    agreed: AtomicU64,
 }
 
 /// What follows from the snapshot.
@@ -90,23 +101,31 @@ fn policy(spec: &CacheSpec, model: &ModelCache) -> Policy {
 /// Where copies may be.
 struct Tiers {
     memory: bool,
-    redis: Option<Redis>,
+    remote: Option<Remote>,
 }
 
 impl Tiers {
     /// Nothing strict is kept where nobody said where that is.
-    fn of(plane: &Plane, world: &World, walls: Option<&[RegionName]>) -> Self {
+    fn of(plane: &Plane, world: &World, walls: Option<&[RegionName]>, secret: &[u8; 32]) -> Self {
         let inside = |place: Option<&RegionName>| {
             walls.is_none_or(|walls| place.is_some_and(|place| walls.contains(place)))
         };
+        let redis = plane.redis().filter(|redis| inside(redis.region()));
+        // What others have purged has to be known first.
+        let redis = redis.filter(|redis| redis.is_up() && plane.cache.agreed.load(Relaxed) > 0);
         Self {
             memory: inside(world.spec().server_region.as_ref()),
-            redis: plane.redis().filter(|redis| inside(redis.region())),
+            remote: redis.map(|redis| Remote {
+                redis,
+                secret: *secret,
+                entry_max: world.spec().cache.entry_max,
+                counters: Arc::clone(&plane.counters),
+            }),
         }
     }
 
     const fn is_empty(&self) -> bool {
-        !self.memory && self.redis.is_none()
+        !self.memory && self.remote.is_none()
     }
 }
 
@@ -135,6 +154,8 @@ impl Cache {
             preparing: Mutex::new(()),
             flights: Flights::default(),
             purges: Purges::default(),
+            purged: Notify::new(),
+            agreed: AtomicU64::new(0),
         }
     }
 
@@ -164,7 +185,9 @@ impl Cache {
     pub(crate) fn purge(&self, scope: &PurgeScope) -> u64 {
         // Raised first: what is stored from here on was begun after the purge, or is refused.
         self.purges.raise(scope, unix_ms(SystemTime::now()));
-        self.prepared.load().memory.purge(|entry| purges::covers(scope, &entry.owner))
+        let gone = self.prepared.load().memory.purge(|entry| purges::covers(scope, &entry.owner));
+        self.purged.notify_one();
+        gone
     }
 }
 
@@ -219,7 +242,7 @@ fn request(
     }
     let (model, walls) = (plan.model(), plan.walls());
     let policy = policy(&call.world.spec().cache, &model.spec.cache);
-    let tiers = Tiers::of(&call.core.plane, &call.world, walls.as_deref());
+    let tiers = Tiers::of(&call.core.plane, &call.world, walls.as_deref(), secret);
     if tiers.is_empty() {
         return Err(Bypass::Residency);
     }
@@ -270,17 +293,20 @@ fn found(
         }
         renewed = Some(entry);
     }
+    let stamp = plane.cache.purges.stamp(&request.owner);
+    let newer = renewed.as_ref().map_or(0, |entry| entry.stored);
+    let max_age = request.wishes.max_age;
+    let wanted = Wanted { digest: request.digest, stamp, max_age, newer };
     if request.wishes.only_if_cached {
-        return Err(not_cached());
+        let remote = request.tiers.remote.ok_or_else(not_cached)?;
+        return Ok(Consulted::Search(stored(remote, wanted)));
     }
     let bounds =
         Bounds { keep: call.world.spec().cache.entry_max, buffers: call.service().buffered_bytes };
     let begin = || Flight::begin(bounds, plane.buffer());
-    let stamp = plane.cache.purges.stamp(&request.owner);
-    let found = if request.wishes.no_cache {
+    // Who wants a newer answer than others would take has it made alone.
+    let found = if request.wishes.no_cache || max_age.is_some() {
         let (flight, seat) = begin();
-        counters.bypass(Bypass::NoCache);
-        report.cached = Some(Cached::Bypass);
         Found::Begun(flight, seat)
     } else {
         let again = || look().filter(|_| renewed.is_none());
@@ -297,26 +323,43 @@ fn found(
             Ok(Consulted::Search(reading(seat, renewed)))
         }
         Found::Begun(flight, seat) => {
-            if report.cached.is_none() {
-                counters.misses.increment(1);
+            let search = reading(seat, renewed.clone());
+            if request.wishes.no_cache {
+                counters.bypass(Bypass::NoCache);
+                report.cached = Some(Cached::Bypass);
+            } else {
                 report.cached = Some(Cached::Miss);
             }
             let ttl = request.wishes.ttl.unwrap_or(request.policy.ttl);
             let fill = Fill {
-                digest: request.digest,
+                wanted,
+                looks: !request.wishes.no_cache,
+                renewed,
                 owner: request.owner,
-                stamp,
                 ttl: ttl.clamp(TTL_MIN, request.policy.ttl.max(TTL_MIN)),
                 memory: request.tiers.memory.then(|| Arc::clone(&prepared.memory)),
-                redis: request.tiers.redis,
+                remote: request.tiers.remote,
                 stream: call.peek.stream,
                 operation: call.operation,
             };
             let making = Making::new(Arc::clone(plane), flight, fill);
             tokio::spawn(making.run(Arc::clone(call), plan));
-            Ok(Consulted::Search(reading(seat, renewed)))
+            Ok(Consulted::Search(search))
         }
     }
+}
+
+/// A stored answer from Redis, or none.
+fn stored(remote: Remote, wanted: Wanted) -> Search {
+    Box::pin(async move {
+        match remote.find(&wanted).await {
+            Ok(Some(entry)) => {
+                remote.counters.cache.hit(Tier::Redis);
+                Ok(entry.replay(unix_ms(SystemTime::now())))
+            }
+            Ok(None) | Err(_) => Err(Lost { rejection: not_cached(), origin: Origin::default() }),
+        }
+    })
 }
 
 /// Waits for an answer that someone makes. Where that fails, the still good one that it was to replace is served.
@@ -324,7 +367,7 @@ fn reading(seat: Seat, renewed: Option<Arc<Entry>>) -> Search {
     Box::pin(async move {
         let answer = making::opened(seat).await;
         let Some(entry) = renewed else { return answer };
-        entry.renewed.store(false, std::sync::atomic::Ordering::Relaxed);
+        entry.renewed.store(false, Relaxed);
         let now = unix_ms(SystemTime::now());
         answer
             .or_else(|lost| if entry.serves(now, None) { Ok(entry.replay(now)) } else { Err(lost) })

@@ -13,6 +13,7 @@ use router::snapshot::{BuildError, SnapshotHandle};
 use router::spec::SnapshotSpec;
 
 use crate::accept::{self, Places};
+use crate::cache;
 use crate::core::{self, CoreHandle};
 use crate::descriptors;
 use crate::ops;
@@ -126,6 +127,7 @@ impl DataPlane {
         let ops_listening = serve_ops(&plane, ops_listener)?;
         prober::start(Arc::clone(&plane))?;
         redis::start(Arc::clone(&plane))?;
+        cache::start(Arc::clone(&plane))?;
         plane.counters.show_config(true);
         let current =
             Current { settings: settings.clone(), ops_asked: ops, public, ops: ops_listening };

@@ -18,15 +18,13 @@ use tokio::time::Instant;
 use super::counters::{Tier, Unstored};
 use super::entry::{Entry, Owner, millis, spread, unix_ms};
 use super::flight::{End, Flight, Form, Opening, Reading, Seat};
-use super::key::Digest;
 use super::memory::Memory;
-use super::purges::Stamp;
+use super::remote::{Lease, Looked, Remote, Wanted};
 use crate::call::Call;
 use crate::dispatch::{Lost, Origin, Won, WonBody};
 use crate::error::{ErrorKind, Rejection};
 use crate::plane::{Link, Plane};
 use crate::proxy;
-use crate::redis::Redis;
 use crate::relay::Relay;
 
 /// Pieces that are passed on together at most.
@@ -34,13 +32,16 @@ const BATCH_MAX: usize = 32;
 
 /// Where an answer goes when it is whole.
 pub(crate) struct Fill {
-    pub(crate) digest: Digest,
+    /// Its name, and what a stored one would have to be.
+    pub(crate) wanted: Wanted,
+    /// A stored one will do.
+    pub(crate) looks: bool,
+    /// The one that this is to replace.
+    pub(crate) renewed: Option<Arc<Entry>>,
     pub(crate) owner: Owner,
-    /// What was purged when it was begun.
-    pub(crate) stamp: Stamp,
     pub(crate) ttl: Duration,
     pub(crate) memory: Option<Arc<Memory>>,
-    pub(crate) redis: Option<Redis>,
+    pub(crate) remote: Option<Remote>,
     pub(crate) stream: bool,
     pub(crate) operation: Operation,
 }
@@ -50,6 +51,8 @@ pub(crate) struct Making {
     plane: Arc<Plane>,
     flight: Arc<Flight>,
     fill: Fill,
+    /// The right to make it, among gateways.
+    lease: Option<Lease>,
     begun: Instant,
 }
 
@@ -61,19 +64,27 @@ struct Label {
 
 impl Making {
     pub(crate) fn new(plane: Arc<Plane>, flight: Arc<Flight>, fill: Fill) -> Self {
-        Self { plane, flight, fill, begun: Instant::now() }
+        Self { plane, flight, fill, lease: None, begun: Instant::now() }
     }
 
     /// Makes it, as long as someone reads.
-    pub(crate) async fn run(self, call: Arc<Call>, plan: RoutePlan<Arc<Link>>) {
+    pub(crate) async fn run(mut self, call: Arc<Call>, plan: RoutePlan<Arc<Link>>) {
+        let flight = Arc::clone(&self.flight);
         tokio::select! {
             biased;
-            () = self.flight.deserted() => {}
+            () = flight.deserted() => {}
             () = self.make(call, plan) => {}
         }
     }
 
-    async fn make(&self, call: Arc<Call>, plan: RoutePlan<Arc<Link>>) {
+    async fn make(&mut self, call: Arc<Call>, plan: RoutePlan<Arc<Link>>) {
+        if self.fill.looks {
+            if let Some(entry) = self.stored().await {
+                self.flight.open(Ok(Opening::Stored(entry)));
+                return self.flight.say([], Some(End::default()));
+            }
+            self.plane.counters.cache.misses.increment(1);
+        }
         match proxy::search(call, plan).await {
             Err(lost) => self.flight.open(Err(lost)),
             Ok(Won { origin, head, body }) => {
@@ -89,20 +100,50 @@ impl Making {
         }
     }
 
+    /// Looks into Redis, and takes the right to make the answer where there is none.
+    async fn stored(&mut self) -> Option<Arc<Entry>> {
+        let remote = self.fill.remote.as_ref()?;
+        let entry = match remote.look(&self.fill.wanted, self.fill.renewed.is_none()).await {
+            Looked::Ours(lease) => {
+                self.lease = lease;
+                return None;
+            }
+            // Another gateway renews it: the old one is still good.
+            Looked::Theirs => return self.fill.renewed.clone(),
+            Looked::Found(entry) => entry,
+        };
+        self.plane.counters.cache.hit(Tier::Redis);
+        self.keep(&entry);
+        Some(entry)
+    }
+
+    /// Puts an answer into memory, unless it was purged meanwhile; whether it may be stored elsewhere too.
+    fn keep(&self, entry: &Arc<Entry>) -> bool {
+        // Held until it is in: a purge meanwhile would miss it.
+        let held = self.plane.cache.purges.hold();
+        if held.stamp(&self.fill.owner) != self.fill.wanted.stamp {
+            return false;
+        }
+        if let Some(memory) = &self.fill.memory {
+            memory.put(self.fill.wanted.digest, Arc::clone(entry));
+        }
+        true
+    }
+
     fn open(&self, label: &Label, form: Form) {
         let opening = Opening::New { origin: label.origin.clone(), head: label.head.clone(), form };
         self.flight.open(Ok(opening));
     }
 
     /// A plain answer that is complete. Stored first, so that whoever has it and asks again finds it.
-    fn whole(&self, label: &Label, bytes: Bytes, usage: Option<Usage>) {
+    fn whole(&mut self, label: &Label, bytes: Bytes, usage: Option<Usage>) {
         self.store(label, false, bytes.clone(), usage);
         self.open(label, Form::Whole(bytes, usage));
         self.flight.say([], Some(End { usage, ..End::default() }));
     }
 
     /// An answer that comes piece by piece.
-    async fn relay(&self, label: Label, form: Form, mut relay: Box<Relay>) {
+    async fn relay(&mut self, label: Label, form: Form, mut relay: Box<Relay>) {
         let stream = matches!(form, Form::Stream);
         self.open(&label, form);
         let mut batch: SmallVec<[Bytes; BATCH_MAX]> = SmallVec::new();
@@ -147,11 +188,10 @@ impl Making {
     }
 
     /// Stores a whole answer wherever it may be.
-    fn store(&self, label: &Label, stream: bool, body: Bytes, usage: Option<Usage>) {
+    fn store(&mut self, label: &Label, stream: bool, body: Bytes, usage: Option<Usage>) {
         if let Some(why) = self.flaw(label, stream, &body) {
             return self.unstored(why);
         }
-        let counters = &self.plane.counters.cache;
         let entry = Arc::new(Entry {
             owner: self.fill.owner.clone(),
             status: label.head.status,
@@ -166,14 +206,15 @@ impl Making {
             cost: millis(self.begun.elapsed()),
             renewed: AtomicBool::new(false),
         });
-        // Held until it is in: a purge meanwhile would miss it.
-        let held = self.plane.cache.purges.hold();
-        if held.stamp(&self.fill.owner) != self.fill.stamp {
+        if !self.keep(&entry) {
             return;
         }
-        if let Some(memory) = &self.fill.memory {
-            memory.put(self.fill.digest, entry);
-            counters.stored(Tier::Memory);
+        if self.fill.memory.is_some() {
+            self.plane.counters.cache.stored(Tier::Memory);
+        }
+        if let Some(remote) = &self.fill.remote {
+            let wanted = &self.fill.wanted;
+            remote.put(wanted.digest, wanted.stamp, &entry, self.lease.take());
         }
     }
 
@@ -212,7 +253,7 @@ impl Drop for Making {
         let lost = Lost { rejection, origin: Origin::default() };
         let end = End { code: Some("internal_error"), cut: true, usage: None };
         self.flight.abandon(lost, end);
-        self.plane.cache.flights.remove(&self.fill.digest, &self.flight);
+        self.plane.cache.flights.remove(&self.fill.wanted.digest, &self.flight);
     }
 }
 
