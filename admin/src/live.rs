@@ -1,8 +1,20 @@
 //! The data planes as the control plane sees them: its own, and those of other processes on the same store.
 
+mod all;
+mod explanation;
+mod folder;
+mod remote;
+mod socket;
+mod words;
+
 use std::sync::Arc;
 
 use router::planes::{Feed, Inspect, Operate};
+
+pub use self::all::{Embedded, Sidecar};
+pub use self::folder::{Folder, PLANES_MAX};
+pub use self::remote::{Remote, RemoteError};
+pub use self::socket::{Live, Socket};
 
 /// One data plane.
 #[derive(Clone)]
@@ -21,6 +33,6 @@ pub struct PlaneRef {
 
 /// The data planes of one store. Calls may take up to the deadline of a socket, so they belong on a thread that may block.
 pub trait Planes: Send + Sync {
-    /// All of them, by name; those that do not answer included.
+    /// All of them, the own one first; those that do not answer included.
     fn all(&self) -> Vec<PlaneRef>;
 }

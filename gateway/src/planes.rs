@@ -28,7 +28,10 @@ impl Inspect for Plane {
             connections: self.connections(),
             buffered_bytes: self.buffered_bytes(),
             stopping: self.shutdown.phase() > Phase::Running,
-            refusal: self.reloads.refusal().map(|refusal| (refusal.at, refusal.diagnostics)),
+            refusal: self
+                .reloads
+                .refusal()
+                .map(|refusal| (refusal.at, refusal.diagnostics.to_string())),
         }
     }
 

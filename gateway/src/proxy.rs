@@ -160,7 +160,7 @@ pub(crate) fn refused(error: &PlanError, model: &str) -> Rejection {
             ErrorKind::RegionUnavailable,
             format!("{model:?} may not be served in the regions that are left"),
         ),
-        PlanError::NotServed => Rejection::new(
+        PlanError::NotServed | PlanError::NoAnswer => Rejection::new(
             ErrorKind::OperationNotServed,
             format!("no backend serves {model:?} at the moment"),
         )

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use crate::absent::Absent;
 use crate::breaker::{
     Breaker, BreakerClass, BreakerState, Permit, Rejected, Transition, breaker_class,
@@ -78,7 +80,7 @@ impl Settings {
 }
 
 /// What is known of a backend at one moment.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BackendStatus {
     /// Its health; a drain by the operator and the breaker are considered, `draining` in its spec is not (see
     /// [`crate::snapshot::Member::state`]).

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use crate::backend::Slot;
 use crate::breaker::Permit;
 use crate::ids::{HeadName, ModelName, RegionName};
@@ -64,7 +66,7 @@ impl Busy {
 }
 
 /// Why there is no further candidate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ExhaustedReason {
     /// All were tried, or as many as may be.
     Tried,

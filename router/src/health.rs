@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use crate::breaker::Transition;
 use crate::spec::HealthSpec;
 
@@ -11,7 +13,7 @@ use crate::spec::HealthSpec;
 const JITTER: f64 = 0.2;
 
 /// What a backend is worth right now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum HealthState {
     /// It answers.
     Online,
@@ -44,7 +46,7 @@ impl HealthState {
 }
 
 /// What one active probe found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ProbeResult {
     /// It is well.
     Passed,

@@ -6,13 +6,15 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 
+use serde::{Deserialize, Serialize};
+
 /// After this long without a sample, an estimate has lost 63 % of its value.
 const DECAY: Duration = Duration::from_secs(10);
 /// From this share of its KV cache in use a backend counts as twice as busy: what comes next will wait or evict.
 const KV_FULL: f32 = 0.95;
 
 /// What a backend says about itself, at one moment.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LoadSignals {
     /// Requests that wait for a place.
     pub waiting: Option<u32>,
@@ -29,7 +31,7 @@ pub struct LoadSignals {
 }
 
 /// A model that a backend has in memory.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoadedModel {
     /// The backend's name for it.
     pub name: String,

@@ -1,7 +1,9 @@
 //! The operations of the public API.
 
+use serde::{Deserialize, Serialize};
+
 /// One operation of the public API: what a path and a method resolve to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Operation {
     /// `POST /v1/chat/completions`
     ChatCompletions,

@@ -2,8 +2,10 @@
 //! knows nothing of sockets; whoever serves requests knows nothing of files and stores.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
 
 use crate::backend::BackendStatus;
 use crate::explain::Explanation;
@@ -48,7 +50,7 @@ pub trait Inspect: Send + Sync {
 }
 
 /// The process of a plane at one moment.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ProcessView {
     /// Its number on its host.
     pub pid: u32,
@@ -61,11 +63,11 @@ pub struct ProcessView {
     /// It takes no new work and will end.
     pub stopping: bool,
     /// When the last configuration that was offered was refused, and why; `None` = it is in force.
-    pub refusal: Option<(SystemTime, Arc<str>)>,
+    pub refusal: Option<(SystemTime, String)>,
 }
 
 /// Counts since the start of a plane.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Totals {
     /// By backend, each attempt on it.
     pub backends: Vec<(BackendName, Tally)>,
@@ -74,7 +76,7 @@ pub struct Totals {
 }
 
 /// What was counted of a backend or a model.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Tally {
     /// Requests (of a backend: attempts) that came to an end.
     pub requests: u64,
@@ -93,7 +95,7 @@ pub struct Tally {
 }
 
 /// The requests that wait for a free backend of one model.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct QueueView {
     /// Which model.
     pub model: ModelName,
@@ -108,7 +110,7 @@ pub struct QueueView {
 }
 
 /// One backend, seen from outside.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BackendView {
     /// Its name.
     pub name: BackendName,
@@ -125,7 +127,7 @@ pub struct BackendView {
 }
 
 /// How one active probe went.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Look {
     /// From the question to the whole answer.
     pub took: Duration,
@@ -158,7 +160,7 @@ pub trait Operate: Send + Sync {
 }
 
 /// Whose cached answers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PurgeScope {
     /// All.
     All,
@@ -171,7 +173,7 @@ pub enum PurgeScope {
 }
 
 /// Why an operation was not done.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum OperateError {
     /// There is no backend of this name.
     #[error("there is no backend {0:?}")]
@@ -179,10 +181,13 @@ pub enum OperateError {
     /// This plane cannot do that.
     #[error("not supported here")]
     Unsupported,
+    /// The plane did not answer, so that nobody knows whether it was done.
+    #[error("the data plane does not answer: {0}")]
+    Unreachable(String),
 }
 
 /// What happened in a data plane.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Event {
     /// Counts events from 1; a gap = events were lost.
     pub number: u64,
@@ -193,7 +198,7 @@ pub struct Event {
 }
 
 /// What happened.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum EventKind {
     /// A snapshot is in place.
     Published {

@@ -1,5 +1,7 @@
 //! What a plan is made from, and why there may be none.
 
+use serde::{Deserialize, Serialize};
+
 use crate::ids::RegionName;
 use crate::operation::Operation;
 
@@ -23,7 +25,7 @@ pub struct Query<'q> {
 }
 
 /// Why there is no route at all.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum PlanError {
     /// Nobody knows the model.
     #[error("unknown model")]
@@ -43,4 +45,7 @@ pub enum PlanError {
     /// No backend is known to serve the model, or this operation of it.
     #[error("not served")]
     NotServed,
+    /// A plane in another process was asked to explain, and did not answer. No request meets this.
+    #[error("the data plane does not answer")]
+    NoAnswer,
 }

@@ -5,6 +5,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::ids::{BackendName, ModelName, RegionName};
 
 mod backend;
@@ -75,7 +77,7 @@ pub struct SnapshotSpec {
 }
 
 /// A model that was found on a backend.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiscoveredModel {
     /// The backend's name for it.
     pub name: ModelName,

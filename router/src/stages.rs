@@ -2,6 +2,8 @@
 
 use smallvec::SmallVec;
 
+use serde::{Deserialize, Serialize};
+
 use crate::balance::{self, Choice, LOAD_BOUND, Measure};
 use crate::judge::Limits;
 use crate::model::{Model, Tier};
@@ -30,7 +32,7 @@ impl Place {
 }
 
 /// Why a whole tier takes no part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Blocked {
     /// Its region is outside what residency or the client's key allow.
     Region,
