@@ -134,6 +134,25 @@ fn listeners_follow_the_environment() {
 }
 
 #[test]
+fn master_keys_come_from_the_environment_unless_the_file_has_them() {
+    let mut world = World::default();
+    let none = accept_in(&world, "").config.store;
+    assert_eq!((none.master_key, none.master_key_previous), (None, None));
+    world.vars.insert("FOREBAY_MASTER_KEY".into(), "ab".repeat(32));
+    world.vars.insert("FOREBAY_MASTER_KEY_PREVIOUS".into(), "cd".repeat(32));
+    let store = accept_in(&world, "").config.store;
+    assert_eq!(store.master_key.unwrap().expose(), "ab".repeat(32));
+    assert_eq!(store.master_key_previous.unwrap().expose(), "cd".repeat(32));
+    let own = format!("[store]\nmaster_key = '{}'\n", "ef".repeat(32));
+    let store = accept_in(&world, &own).config.store;
+    assert_eq!(store.master_key.unwrap().expose(), "ef".repeat(32));
+    world.vars.insert("FOREBAY_MASTER_KEY_PREVIOUS".into(), "canary".into());
+    let report = refuse_in(&world, "");
+    assert_eq!(codes(&report), [Code::Secret]);
+    assert!(!format!("{report:?}").contains("canary"));
+}
+
+#[test]
 fn open_has_to_be_said_where_others_can_come_in() {
     let report = refuse("server.listen = '0.0.0.0:8080'");
     assert_eq!(codes(&report), [Code::AuthUnsaid]);

@@ -65,6 +65,19 @@ pub(crate) fn authenticate(
     }
 }
 
+/// A key that was good a while ago, as a world of now knows it: revoked, it is refused.
+pub(crate) fn still(
+    world: &World,
+    key: Option<&KeySpec>,
+) -> Result<Option<Arc<KeySpec>>, Rejection> {
+    let required = world.spec().auth.required;
+    match key.and_then(|key| world.key(&key.digest)) {
+        Some(key) if key.is_valid(unix_now()) => Ok(Some(Arc::clone(key))),
+        None if !required => Ok(None),
+        Some(_) | None => Err(refused()),
+    }
+}
+
 /// The same words whatever was wrong.
 fn refused() -> Rejection {
     Rejection::new(ErrorKind::InvalidApiKey, "a valid API key is needed: Authorization: Bearer KEY")

@@ -11,6 +11,7 @@ use crate::connection::Core;
 use crate::plane::World;
 use crate::request::Held;
 use crate::request_id::RequestId;
+use crate::route::Route;
 
 /// Immutable; dropped, with the body, when the answer is committed.
 pub(crate) struct Call {
@@ -18,6 +19,7 @@ pub(crate) struct Call {
     /// The one snapshot of this request.
     pub(crate) world: Arc<World>,
     pub(crate) operation: Operation,
+    pub(crate) route: Route,
     pub(crate) body: Arc<Held>,
     pub(crate) peek: Peek<'static>,
     pub(crate) headers: HeaderMap,

@@ -16,6 +16,7 @@ use crate::failed::Failed;
 use crate::orphan;
 use crate::plane::Link;
 use crate::poison::{self, Suspicion};
+use crate::queue::{self, NoPlace};
 use crate::relay::{Bounds, Relay};
 use crate::tenure::{Attempted, Tenure};
 
@@ -53,6 +54,16 @@ pub(crate) struct Origin {
     pub(crate) head: Option<String>,
     pub(crate) model: Option<String>,
     pub(crate) attempts: u32,
+    /// How long it waited for a place.
+    pub(crate) queued: Option<Duration>,
+}
+
+impl Origin {
+    fn waited(&mut self, queued: Option<Duration>) {
+        if let Some(queued) = queued {
+            self.queued = Some(self.queued.unwrap_or_default() + queued);
+        }
+    }
 }
 
 type Target = Candidate<Arc<Link>>;
@@ -67,12 +78,18 @@ pub(crate) async fn run(call: Arc<Call>, mut plan: RoutePlan<Arc<Link>>) -> Resu
     let mut suspicion = Suspicion::default();
     let mut rng = fastrand::Rng::new();
     loop {
-        let candidate = match plan.next(Instant::now().into_std(), &mut rng) {
-            Ok(candidate) => candidate,
-            Err(exhausted) => {
+        let drawn = queue::draw(&call, plan, &mut rng).await;
+        origin.waited(drawn.queued);
+        let candidate = match drawn.result {
+            Ok((now, candidate)) => {
+                plan = now;
+                *candidate
+            }
+            Err(NoPlace::Exhausted(exhausted)) => {
                 let rejection = give_up(&call, last, &exhausted);
                 return Err(Lost { rejection, origin });
             }
+            Err(NoPlace::Rejected(rejection)) => return Err(Lost { rejection, origin }),
         };
         origin.attempts += 1;
         origin.backend = Some(candidate.member.spec.name.to_string());

@@ -31,6 +31,8 @@ pub(crate) enum ErrorKind {
     RegionUnavailable,
     OperationNotServed,
     Saturated,
+    QueueFull,
+    QueueTimeout,
     NoBackend,
     BudgetSpent,
     Poisonous,
@@ -90,6 +92,8 @@ impl ErrorKind {
                 (S::SERVICE_UNAVAILABLE, "no_backend_available", SERVER, None, true)
             }
             Self::Saturated => (S::TOO_MANY_REQUESTS, "rate_limit_exceeded", LIMIT, None, false),
+            Self::QueueFull => (S::TOO_MANY_REQUESTS, "queue_full", LIMIT, None, false),
+            Self::QueueTimeout => (S::TOO_MANY_REQUESTS, "queue_timeout", LIMIT, None, false),
             Self::BudgetSpent => (S::SERVICE_UNAVAILABLE, "retry_budget_spent", SERVER, None, true),
             Self::Poisonous => (S::BAD_GATEWAY, "poison_request", SERVER, Some(false), true),
             Self::BuffersFull => (S::SERVICE_UNAVAILABLE, "buffers_full", SERVER, None, true),

@@ -31,6 +31,7 @@ mod poison;
 mod prober;
 mod probes;
 mod proxy;
+mod queue;
 #[expect(dead_code, reason = "the limits and the cache use it step by step")]
 mod redis;
 mod relay;
@@ -39,6 +40,7 @@ mod report;
 mod request;
 mod request_id;
 mod request_log;
+mod route;
 mod run;
 mod service;
 mod settings;

@@ -8,7 +8,7 @@ use router::spec::KeySpec;
 
 use crate::error::Rejection;
 use crate::plane::World;
-use crate::proxy;
+use crate::route;
 
 /// The body of `GET /v1/models`: what this key may use.
 pub(crate) fn all(world: &World, key: Option<&KeySpec>) -> Bytes {
@@ -33,7 +33,7 @@ fn may_use(key: Option<&KeySpec>, name: &str) -> bool {
 pub(crate) fn one(world: &World, key: Option<&KeySpec>, id: &str) -> Result<Bytes, Rejection> {
     match world.model(id).filter(|_| may_use(key, id)) {
         Some(model) => Ok(object(&ListedModel { id, ..public(model) })),
-        None => Err(proxy::refused(&PlanError::UnknownModel, id)),
+        None => Err(route::refused(&PlanError::UnknownModel, id)),
     }
 }
 

@@ -129,6 +129,7 @@ fn metrics(plane: &Plane) -> Response<Full<Bytes>> {
         let breaker = live.status(now).breaker;
         live.attachment.counters.show(live.in_flight(), member.is_up(now), breaker);
     }
+    plane.lines.show();
     let body = plane.counters.render(plane.connections(), plane.buffered_bytes(), world.version());
     let mut response = text(StatusCode::OK, body);
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");

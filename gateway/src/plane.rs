@@ -18,6 +18,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use crate::cache::Cache;
 use crate::dial::{DialError, Target};
 use crate::poison::Served;
+use crate::queue::Lines;
 use crate::redis::Redis;
 use crate::reloads::Reloads;
 use crate::request_log::RequestLog;
@@ -65,6 +66,8 @@ pub struct Plane {
     pub(crate) tallies: Arc<Tallies>,
     /// Bodies that were served of late.
     pub(crate) served: Served,
+    /// Requests that wait for a place.
+    pub(crate) lines: Lines,
     /// What several gateways share, where there is a Redis; see [`Plane::redis`].
     pub(crate) redis: ArcSwapOption<Redis>,
     pub(crate) cache: Cache,
@@ -94,6 +97,7 @@ impl Plane {
             counters,
             log,
             served: Served::default(),
+            lines: Lines::default(),
             redis: ArcSwapOption::empty(),
             cache,
             buffered: Arc::default(),

@@ -61,7 +61,7 @@ impl Inspect for Plane {
     }
 
     fn queues(&self) -> Vec<QueueView> {
-        Vec::new()
+        self.lines.views(&self.world.load())
     }
 }
 

@@ -2,16 +2,13 @@
 
 use std::sync::Arc;
 
-use adapters::Peek;
-use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Version};
+use http::{HeaderName, HeaderValue, Request, Response, Version};
 use hyper::body::Incoming;
 use router::Operation;
-use router::plan::{PlanError, Query, RoutePlan, plan};
+use router::plan::RoutePlan;
 use router::spec::KeySpec;
 
-use crate::auth;
 use crate::body::ClientBody;
 use crate::cache::{self, Consulted};
 use crate::call::{Call, owned};
@@ -21,10 +18,10 @@ use crate::error::{ErrorKind, Rejection};
 use crate::plane::{Link, World};
 use crate::report::{Cached, Report};
 use crate::request;
+use crate::route::Route;
 use crate::shutdown::Phase;
 use crate::waiting::{Search, Waiting};
 
-const X_FOREBAY_REGION: &str = "x-forebay-region";
 const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream; charset=utf-8");
 const NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache");
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -54,13 +51,15 @@ pub(crate) async fn serve(
     peek.stream &= matches!(asked.operation, Operation::ChatCompletions | Operation::Completions);
     report.stream = peek.stream;
 
-    let plan = route(world, asked, &head.headers, &body.bytes, &peek)?;
+    let route = Route::of(world, asked, &head.headers, &body.bytes, &peek)?;
+    let plan = route.plan(world, &peek.model)?;
     report.asked(plan.model());
     let stream = peek.stream;
     let call = Arc::new(Call {
         core: Arc::clone(core),
         world: Arc::clone(world),
         operation: asked.operation,
+        route,
         body,
         peek,
         headers: crate::headers::forwarded(&head.headers, &service.forward_headers),
@@ -113,58 +112,6 @@ async fn aborted(core: &Core) {
             return;
         }
         changed.await;
-    }
-}
-
-fn route(
-    world: &Arc<World>,
-    asked: &Asked,
-    headers: &HeaderMap,
-    body: &Bytes,
-    peek: &Peek<'_>,
-) -> Result<RoutePlan<Arc<Link>>, Rejection> {
-    let key = asked.key.as_deref();
-    auth::permit_model(key, &peek.model)?;
-    let region = match headers.get(X_FOREBAY_REGION) {
-        None => None,
-        Some(value) => Some(value.to_str().map_err(|_| {
-            Rejection::new(ErrorKind::UnknownRegion, "x-forebay-region is not a region's name")
-        })?),
-    };
-    let query = Query {
-        model: &peek.model,
-        operation: asked.operation,
-        region,
-        key_region: key.and_then(|key| key.region.as_ref()),
-        key_regions: key.map(|key| key.regions.as_slice()).filter(|regions| !regions.is_empty()),
-        affinity: crate::affinity::of(world, key.map(|key| &key.tenant), headers, body, peek),
-        repeatable: true,
-    };
-    plan(world, &query, &mut ()).map_err(|error| refused(&error, &peek.model))
-}
-
-/// A plan that cannot be made, in the client's terms.
-pub(crate) fn refused(error: &PlanError, model: &str) -> Rejection {
-    match error {
-        PlanError::UnknownModel => {
-            let message =
-                format!("the model {model:?} does not exist; GET /v1/models lists those that do");
-            Rejection::new(ErrorKind::ModelNotFound, message).param(Some("model"))
-        }
-        PlanError::UnknownRegion { known } => {
-            let known: Vec<_> = known.iter().map(ToString::to_string).collect();
-            let message = format!("unknown region; known: {}", known.join(", "));
-            Rejection::new(ErrorKind::UnknownRegion, message)
-        }
-        PlanError::RegionUnavailable { .. } => Rejection::new(
-            ErrorKind::RegionUnavailable,
-            format!("{model:?} may not be served in the regions that are left"),
-        ),
-        PlanError::NotServed | PlanError::NoAnswer => Rejection::new(
-            ErrorKind::OperationNotServed,
-            format!("no backend serves {model:?} at the moment"),
-        )
-        .retry_after(Some(std::time::Duration::from_secs(5))),
     }
 }
 

@@ -66,6 +66,7 @@ pub(crate) struct Report {
     /// The caller's key, by name.
     key: Option<String>,
     pub(crate) attempts: u32,
+    queued: Option<Duration>,
     pub(crate) stream: bool,
     /// The client's body has come to its end, or there is none.
     pub(crate) body_read: bool,
@@ -93,6 +94,7 @@ impl Report {
             head: None,
             key: None,
             attempts: 0,
+            queued: None,
             stream: false,
             body_read: false,
             status: None,
@@ -133,6 +135,7 @@ impl Report {
         self.head.clone_from(&origin.head);
         self.model.clone_from(&origin.model);
         self.attempts = origin.attempts;
+        self.queued = origin.queued;
     }
 
     /// The request ends in this error.
@@ -229,6 +232,7 @@ impl Drop for Report {
             bytes: self.bytes,
             prompt_tokens: usage.map(|usage| usage.prompt_tokens),
             completion_tokens: usage.map(|usage| usage.completion_tokens),
+            queued_ms: self.queued.map(millis),
             first_event_ms: first_event.map(millis),
             duration_ms: millis(elapsed),
         };

@@ -48,6 +48,8 @@ pub(crate) struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) completion_tokens: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) queued_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) first_event_ms: Option<f64>,
     pub(crate) duration_ms: f64,
 }
@@ -194,6 +196,7 @@ mod tests {
             bytes: 7,
             prompt_tokens: None,
             completion_tokens: None,
+            queued_ms: None,
             first_event_ms: None,
             duration_ms: 1.5,
         }

@@ -12,6 +12,7 @@ use router::breaker::{BreakerState, Transition};
 
 use crate::cache::counters::CacheCounters;
 use crate::io::Expired;
+use crate::queue::{QueueCounters, REFUSALS};
 use crate::redis::{REASONS, Reason};
 
 const META: Metadata<'static> = Metadata::new("forebay", Level::INFO, None);
@@ -62,6 +63,9 @@ pub const METRICS: &[(&str, &str)] = &[
     ("forebay_cache_corrupt_total", "Answers in Redis that could not be read."),
     ("forebay_cache_bytes", "Bytes that answers take in memory."),
     ("forebay_snapshot_version", "Version of the snapshot that new requests see."),
+    ("forebay_queue_depth", "Requests that wait for a free backend of a model."),
+    ("forebay_queue_waited_seconds", "Waits that ended in a free backend."),
+    ("forebay_queue_refused_total", "Requests that waited in vain, or could not wait."),
     ("forebay_redis_up", "1 while Redis answers."),
     ("forebay_redis_errors_total", "Failed Redis commands by reason."),
     (
@@ -95,6 +99,7 @@ pub struct Counters {
     reloads: [Counter; 2],
     pub(crate) redis: RedisCounters,
     pub(crate) cache: CacheCounters,
+    pub(crate) queue: QueueCounters,
 }
 
 /// The metrics of Redis.
@@ -227,6 +232,14 @@ impl Counters {
                 },
                 gauge("forebay_cache_bytes"),
             ),
+            queue: QueueCounters {
+                waited: recorder
+                    .register_histogram(&key("forebay_queue_waited_seconds", &[]), &META),
+                refused: REFUSALS.map(|reason| {
+                    let labels = [("reason", reason)];
+                    recorder.register_counter(&key("forebay_queue_refused_total", &labels), &META)
+                }),
+            },
             redis: RedisCounters {
                 errors: REASONS.map(|reason| {
                     let labels = [("reason", reason)];
@@ -266,6 +279,11 @@ impl Counters {
                 self.recorder.register_counter(&key, &META)
             }),
         }
+    }
+
+    /// The gauge of one model's queue.
+    pub(crate) fn queue_depth(&self, model: &str) -> Gauge {
+        self.recorder.register_gauge(&key("forebay_queue_depth", &[("model", model)]), &META)
     }
 
     /// Counts one finished request.

@@ -46,7 +46,7 @@ fn limits_of_requests_and_connections_change() {
 #[test]
 fn deadlines_and_caps_change() {
     let (upstream, table) = tiny_backend();
-    let gateway = Gateway::start(&format!("max_attempts = 1\n{table}# more\n"));
+    let gateway = Gateway::start(&format!("max_attempts = 1\nqueue_size = 0\n{table}# more\n"));
     gateway.wait_for_model("tiny");
     upstream.script(Script::broken(At::Head, How::Hang));
     edit(&gateway, "# more", "# more\n[timeouts]\nfirst_event = \"100ms\"");

@@ -41,7 +41,7 @@ async fn a_backup_is_a_store_of_that_moment() {
     store.write(move |tx| tx.add_samples(&[sample])).await.unwrap();
     let path = store.backup().await.unwrap();
     put("after").await.unwrap();
-    assert_eq!(backups(&place), [path.clone()]);
+    assert_eq!(backups(&place), std::slice::from_ref(&path));
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
 
     // Restored: put in the place of the file.

@@ -1,5 +1,7 @@
 //! What a test does in a process of its own: this very binary, asked for one test with a task in its environment.
 
+#![expect(clippy::print_stdout, reason = "its parent reads what it prints")]
+
 use std::path::Path;
 use std::process::{Command, Stdio};
 

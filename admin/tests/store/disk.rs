@@ -2,6 +2,8 @@
 //!
 //! A real small disk needs a mount in a user namespace. Where the system allows none, a limit on the size of files stands in for it.
 
+#![expect(clippy::print_stdout, reason = "a failed child is shown with its output")]
+
 use std::process::{Command, Output};
 
 use admin::store::{Role, Store, StoreError};

@@ -64,7 +64,7 @@ fn a_range_reads_the_finest_step_that_reaches_back_and_the_newest_values_too() {
         let mut at = START;
         while at < end {
             tx.add_samples(&[sample("a", "m", at, ((at - START) / HOUR) as f64)])?;
-            if at % 600 == 0 {
+            if at.is_multiple_of(600) {
                 while tx.roll_up(at)? {}
             }
             at += 10;

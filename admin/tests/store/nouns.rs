@@ -258,7 +258,7 @@ fn a_sealed_row_is_one_per_field() {
         assert_eq!(tx.sealed("se_1")?.as_ref(), Some(&api_key));
         assert_eq!(tx.sealed_of("backend", "be_1")?, [api_key.clone(), ca.clone()]);
         assert_eq!(tx.sealed_of("backend", "be_2")?, []);
-        assert_eq!(tx.sealed_rows(9, "se_1")?, [ca.clone()]);
+        assert_eq!(tx.sealed_rows(9, "se_1")?, std::slice::from_ref(&ca));
         assert_eq!(tx.sealed_under_others("k2", 9, "")?, [api_key]);
         assert_eq!(tx.sealed_samples()?.len(), 2);
         assert!(tx.delete_sealed("se_1")?);

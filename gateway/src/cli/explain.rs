@@ -139,6 +139,9 @@ fn route(explanation: &Explanation) -> String {
     if let Some(exhausted) = &explanation.exhausted {
         let _ = write!(text, "\n\nno candidate now: {:?}", exhausted.reason);
     }
+    if let Some(longest) = explanation.would_wait {
+        let _ = write!(text, "\nwould wait for one, {} s at most", longest.as_secs_f64());
+    }
     text
 }
 

@@ -16,6 +16,14 @@ pub struct Listening {
     audiences: SmallVec<[Arc<Audience>; 8]>,
 }
 
+impl Listening {
+    /// Whose it is.
+    #[must_use]
+    pub const fn listener(&self) -> &Arc<dyn Listener> {
+        &self.listener
+    }
+}
+
 impl Drop for Listening {
     fn drop(&mut self) {
         for audience in &self.audiences {
