@@ -1,29 +1,53 @@
 //! The registry: the desired state that file and admin API make up together, validated as one and published.
+//!
+//! Every change is one transaction that reads the state anew, because other processes may write as well; it is merged with the base and
+//! compiled by the same step that compiles files before anything is written, and published once it is on the disk.
 
 mod base;
 mod change;
 mod credentials;
 mod desired;
+mod draft;
 mod error;
+mod export;
+mod follow;
+mod import;
+mod index;
+mod kept;
+mod merge;
 mod object;
+mod open;
+mod patch;
 mod problem;
+mod referrers;
 mod render;
+mod state;
+mod versions;
+mod write;
 
-use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
+#[cfg(test)]
+mod tests;
 
-use config::{Config, Loaded};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use config::Config;
 use router::planes::Publish;
 use router::spec::{Catalog, SnapshotSpec};
 
 pub use self::base::Base;
 pub use self::change::{Applied, Change, Imported, Written};
+pub use self::credentials::Credentials;
 pub use self::desired::{Conflict, Desired};
 pub use self::error::RegistryError;
+pub use self::follow::FOLLOW_EVERY;
+pub use self::merge::merge;
 pub use self::object::{Body, Etag, IfMatch, Object, Origin};
 pub use self::problem::Problem;
-use crate::store::{ObjectKind, Store, StoreError, VersionHead};
+use self::state::State;
+use crate::store::{ObjectKind, Store, StoreError};
+use crate::vault::Vault;
 
 /// From a configuration to what the data plane takes.
 pub type Compile = Arc<dyn Fn(&Config) -> SnapshotSpec + Send + Sync>;
@@ -35,208 +59,111 @@ pub struct Registry {
 }
 
 struct Inner {
+    vault: Vault,
+    publish: Option<Arc<dyn Publish>>,
+    compile: Compile,
+    /// The store's file, also when it cannot be opened.
+    path: PathBuf,
+    store: Mutex<Result<Store, StoreError>>,
+    current: Mutex<Current>,
+    /// Why the store is not in use.
+    degraded: Mutex<Option<String>>,
+}
+
+/// What is in force. Whoever holds its lock publishes, so that the data plane sees changes in their order.
+struct Current {
+    base: Arc<Base>,
+    /// The base's configuration when the process started.
+    started: Arc<Config>,
+    state: Arc<State>,
     desired: Arc<Desired>,
+    /// The snapshot that it became.
+    applied: Option<u64>,
 }
 
-fn later<T>() -> Result<T, RegistryError> {
-    Err(RegistryError::Follower)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-#[expect(clippy::unused_async, clippy::missing_errors_doc, reason = "the bodies follow")]
+/// Unix milliseconds.
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
 impl Registry {
-    /// Merges the base with what is stored, and publishes it. Without a store that can be read, the last good state beside
-    /// `path` stands in, and [`Registry::degraded`] says so. `publish` is `None` where no data plane runs in this process.
-    pub fn open(
-        _store: Result<Store, StoreError>,
-        _path: &Path,
-        _base: Base,
-        _publish: Option<Arc<dyn Publish>>,
-        _compile: Compile,
-    ) -> Result<Self, RegistryError> {
-        later()
-    }
-
-    /// Why the store is not in use, when it is not.
+    /// Why the store is not in use now, when it is not: the state is then that of the last good one.
     #[must_use]
     pub fn degraded(&self) -> Option<String> {
-        None
+        lock(&self.inner.degraded).clone()
+    }
+
+    /// The store, if it could be opened.
+    ///
+    /// # Errors
+    /// Why it could not.
+    pub fn store(&self) -> Result<Store, StoreError> {
+        lock(&self.inner.store).clone()
     }
 
     /// What is in force.
     #[must_use]
     pub fn desired(&self) -> Arc<Desired> {
-        Arc::clone(&self.inner.desired)
+        Arc::clone(&lock(&self.inner.current).desired)
     }
 
-    /// One object by its id, else by its name.
+    /// The snapshot that the desired state became; `None` = no data plane runs in this process.
     #[must_use]
-    pub fn object(
-        &self,
-        _kind: ObjectKind,
-        _id_or_name: &str,
-        _catalog: &Catalog,
-    ) -> Option<Object> {
-        None
+    pub fn applied(&self) -> Option<u64> {
+        lock(&self.inner.current).applied
+    }
+
+    /// One object by its name, else by its id. Models that are only served are looked for in `catalog`.
+    #[must_use]
+    pub fn object(&self, kind: ObjectKind, id_or_name: &str, catalog: &Catalog) -> Option<Object> {
+        self.desired().object(kind, id_or_name, catalog)
     }
 
     /// All objects of a kind, by name.
     #[must_use]
-    pub fn objects(&self, _kind: ObjectKind, _catalog: &Catalog) -> Vec<Object> {
-        Vec::new()
-    }
-
-    /// Makes an object; a name that is only discovered is declared by it.
-    pub async fn create(
-        &self,
-        _kind: ObjectKind,
-        _body: Body,
-        _change: Change,
-    ) -> Result<Written, RegistryError> {
-        later()
-    }
-
-    /// Puts another object in an object's place; credentials that are absent (or sent as they are shown) stay.
-    pub async fn replace(
-        &self,
-        _kind: ObjectKind,
-        _id: &str,
-        _body: Body,
-        _change: Change,
-    ) -> Result<Written, RegistryError> {
-        later()
-    }
-
-    /// Applies a merge patch (RFC 7396). Of a file's or a discovered object it changes the override.
-    pub async fn patch(
-        &self,
-        _kind: ObjectKind,
-        _id: &str,
-        _patch: Body,
-        _change: Change,
-    ) -> Result<Written, RegistryError> {
-        later()
-    }
-
-    /// Removes a stored object that nothing refers to.
-    pub async fn delete(
-        &self,
-        _kind: ObjectKind,
-        _id: &str,
-        _change: Change,
-    ) -> Result<Written, RegistryError> {
-        later()
-    }
-
-    /// Gives a model its home region.
-    pub async fn set_region(
-        &self,
-        _model: &str,
-        _region: &str,
-        _change: Change,
-    ) -> Result<Written, RegistryError> {
-        later()
-    }
-
-    /// Gives a model the head that is tried first; one outside of its regions is refused, naming those that would do.
-    pub async fn set_priority_head(
-        &self,
-        _model: &str,
-        _head: &str,
-        _change: Change,
-    ) -> Result<Written, RegistryError> {
-        later()
-    }
-
-    /// Puts an override in the place of an object's former one.
-    pub async fn set_override(
-        &self,
-        _kind: ObjectKind,
-        _id: &str,
-        _body: Body,
-        _change: Change,
-    ) -> Result<Written, RegistryError> {
-        later()
-    }
-
-    /// Removes an object's override.
-    pub async fn clear_override(
-        &self,
-        _kind: ObjectKind,
-        _id: &str,
-        _change: Change,
-    ) -> Result<Written, RegistryError> {
-        later()
-    }
-
-    /// Gives a key a new secret; the old one is refused from then on.
-    pub async fn rotate_key(&self, _id: &str, _change: Change) -> Result<Written, RegistryError> {
-        later()
-    }
-
-    /// Makes the stored objects those of an exported text, all or none of them.
-    pub async fn import(
-        &self,
-        _toml: String,
-        _dry_run: bool,
-        _change: Change,
-    ) -> Result<Imported, RegistryError> {
-        later()
-    }
-
-    /// Makes stored objects and overrides what they were in a version.
-    pub async fn rollback(&self, _version: u64, _change: Change) -> Result<Written, RegistryError> {
-        later()
-    }
-
-    /// Versions, newest first.
-    pub async fn versions(
-        &self,
-        _limit: usize,
-        _before: Option<u64>,
-    ) -> Result<Vec<VersionHead>, RegistryError> {
-        later()
-    }
-
-    /// One version, its stored objects and overrides as TOML without credentials.
-    pub async fn version(&self, _number: u64) -> Result<(VersionHead, String), RegistryError> {
-        later()
-    }
-
-    /// What differs between two versions, as a unified diff of their TOML.
-    pub async fn diff(&self, _from: u64, _to: u64) -> Result<String, RegistryError> {
-        later()
-    }
-
-    /// The whole registry as one TOML file; credentials are `${file:secrets/..}`.
-    #[must_use]
-    pub fn export(&self) -> String {
-        String::new()
+    pub fn objects(&self, kind: ObjectKind, catalog: &Catalog) -> Vec<Object> {
+        self.desired().objects(kind, catalog)
     }
 
     /// Everything in force with its origin, defaults filled in, credentials hidden.
     #[must_use]
     pub fn effective(&self) -> String {
-        String::new()
+        config::effective(&self.desired().loaded)
+    }
+}
+
+impl Inner {
+    /// Merges a state with the base.
+    fn merge(&self, base: &Base, state: &State) -> Desired {
+        let credentials = state.credentials(&self.vault);
+        let State { objects, overrides, .. } = state;
+        merge(base, objects, overrides, &credentials, &self.compile, state.revision)
     }
 
-    /// Merges a new base, a file that was read again for one, and publishes it.
-    pub fn set_base(&self, _base: Base) -> Result<Applied, RegistryError> {
-        later()
+    /// Hands what is desired to the data plane of this process.
+    fn publish(&self, desired: &Desired) -> Result<Option<u64>, RegistryError> {
+        let Some(publish) = &self.publish else { return Ok(None) };
+        publish.publish(desired.spec.clone()).map(Some).map_err(|errors| {
+            RegistryError::Publish(errors.iter().map(ToString::to_string).collect())
+        })
     }
 
-    /// Looks for changes of the store by others on a thread of its own, which ends with the last handle; `reopen` is tried
-    /// while there is no store.
-    pub fn follow(
+    /// Puts a state into force; nothing changes when the data plane refuses it.
+    fn install(
         &self,
-        _every: Duration,
-        _reopen: impl Fn() -> Result<Store, StoreError> + Send + 'static,
+        current: &mut Current,
+        state: Arc<State>,
+        desired: Arc<Desired>,
     ) -> Result<(), RegistryError> {
-        later()
-    }
-
-    /// The base's configuration with everything that is stored.
-    #[must_use]
-    pub fn loaded(&self) -> Arc<Loaded> {
-        Arc::clone(&self.inner.desired.loaded)
+        current.applied = self.publish(&desired)?;
+        current.state = state;
+        current.desired = desired;
+        self.keep(&current.state);
+        Ok(())
     }
 }

@@ -66,7 +66,7 @@ fn push(out: &mut Rendered, value: &Value, pointer: &str) {
                 if index > 0 {
                     out.text.push_str(", ");
                 }
-                part(out, item, format!("{pointer}/{index}"));
+                part(out, item, &format!("{pointer}/{index}"));
             }
             out.text.push(']');
         }
@@ -96,11 +96,11 @@ fn push_table(out: &mut Rendered, map: &Map<String, Value>, pointer: &str) {
     out.text.push_str(" }");
 }
 
-fn part(out: &mut Rendered, value: &Value, pointer: String) {
+fn part(out: &mut Rendered, value: &Value, pointer: &str) {
     let start = out.text.len();
     let index = out.parts.len();
-    out.parts.push((start..start, pointer.clone()));
-    push(out, value, &pointer);
+    out.parts.push((start..start, pointer.to_owned()));
+    push(out, value, pointer);
     out.parts[index].0.end = out.text.len();
 }
 
