@@ -171,7 +171,7 @@ impl Store {
     }
 
     /// A number that differs from the last one exactly when something was committed in between, here or by another process:
-    /// `PRAGMA data_version`. Its value means nothing.
+    /// `PRAGMA data_version`. Its value means nothing. Measurements and events are commits too: whether the registry changed, [`Tx::revision`] says.
     ///
     /// # Errors
     /// As [`StoreError`].

@@ -4,7 +4,8 @@ use std::fs::{DirBuilder, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OpenFlags};
 
@@ -12,6 +13,8 @@ use super::{StoreError, Tx, backup, migrate};
 
 /// How long a statement waits for another process's lock.
 pub const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+/// Pause before a step that failed at once is done again.
+const RETRY_AFTER: Duration = Duration::from_millis(5);
 /// Size that the WAL is cut down to after a large transaction, bytes.
 const WAL_KEPT: u64 = 8 << 20;
 /// Statements that stay prepared.
@@ -26,7 +29,7 @@ pub(super) fn writer(path: &Path) -> Result<(Tx, bool), StoreError> {
     let found = migrate::format_of(&conn)?;
     migrate::refuse_newer(found)?;
     // Journal mode first: it is the first statement that writes, and says what cannot be written.
-    conn.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
+    patiently(|| Ok(conn.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?))?;
     conn.pragma_update(None, "synchronous", "full")?;
     conn.pragma_update(None, "foreign_keys", true)?;
     conn.pragma_update_and_check(None, "journal_size_limit", WAL_KEPT, |_| Ok(()))?;
@@ -61,6 +64,18 @@ pub(super) fn follower(path: &Path) -> Result<Tx, StoreError> {
         return Err(StoreError::Older { found, known: migrate::FORMAT });
     }
     Ok(tx)
+}
+
+/// Does what SQLite itself does not wait for: two processes that make one file a WAL database block each other, and it
+/// fails one of them at once.
+fn patiently(mut step: impl FnMut() -> Result<(), StoreError>) -> Result<(), StoreError> {
+    let begun = Instant::now();
+    loop {
+        match step() {
+            Err(StoreError::Busy) if begun.elapsed() < BUSY_TIMEOUT => thread::sleep(RETRY_AFTER),
+            done => return done,
+        }
+    }
 }
 
 fn settle(conn: &Connection) -> Result<(), StoreError> {

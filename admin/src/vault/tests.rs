@@ -179,6 +179,18 @@ fn a_missing_master_key_stops_the_start_and_is_named() {
     }
 }
 
+#[test]
+fn the_file_holds_no_secret_and_no_key() {
+    let (folder, store) = store();
+    filled(&store, Vault::new(vec![key(0x5a)]), 50);
+    let files = ["store.db", "store.db-wal"].map(|name| folder.path().join(name));
+    let bytes: Vec<u8> = files.iter().flat_map(|path| std::fs::read(path).unwrap()).collect();
+    let holds = |what: &[u8]| bytes.windows(what.len()).any(|part| part == what);
+    assert!(holds(b"api_key"), "the rows are there");
+    assert!(!holds(b"canary"));
+    assert!(!holds(&[0x5a; 16]));
+}
+
 #[tokio::test]
 async fn a_rotation_seals_everything_again_and_names_what_does_not_open() {
     let (_folder, store) = store();
