@@ -27,5 +27,5 @@ pub use error::{UpstreamError, envelope, event};
 pub use operation::{Resolved, resolve};
 pub use peek::{Peek, PeekError, peek};
 pub use splice::{Edit, Pieces, Rewrite, encode, splice};
-pub use sse::{ErrorEvent, Scan, Scanner, StreamDialect, StreamEnd};
+pub use sse::{ErrorEvent, EventSpan, Scan, Scanner, StreamDialect, StreamEnd};
 pub use usage::Usage;

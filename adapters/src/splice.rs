@@ -107,11 +107,13 @@ pub fn splice(body: &Bytes, edits: &[Edit]) -> Pieces {
 pub struct Rewrite {
     /// Copy `max_completion_tokens`, which Ollama ignores, to `max_tokens` where a body has only the former.
     pub map_max_completion_tokens: bool,
+    /// Ask for the usage of a stream whose client did not ([`include_usage`]).
+    pub include_usage: bool,
 }
 
 impl Default for Rewrite {
     fn default() -> Self {
-        Self { map_max_completion_tokens: true }
+        Self { map_max_completion_tokens: true, include_usage: false }
     }
 }
 
@@ -125,13 +127,16 @@ pub fn encode(
     upstream_model: &str,
     rewrite: Rewrite,
 ) -> Pieces {
-    let mut edits: SmallVec<[Edit; 2]> = SmallVec::new();
+    let mut edits: SmallVec<[Edit; 3]> = SmallVec::new();
     if upstream_model != peek.model {
         let quoted = serde_json::Value::from(upstream_model).to_string();
         edits.push(Edit { range: peek.model_span.clone(), with: quoted.into() });
     }
     if kind == Kind::Ollama && rewrite.map_max_completion_tokens {
         edits.extend(max_tokens(body, peek));
+    }
+    if rewrite.include_usage {
+        edits.extend(include_usage(kind, body, peek));
     }
     edits.sort_unstable_by_key(|edit| edit.range.start);
     splice(body, &edits)
@@ -153,6 +158,31 @@ fn max_tokens(body: &Bytes, peek: &Peek<'_>) -> Option<Edit> {
         }
         Some(_) => None,
     }
+}
+
+/// `"stream_options":{"include_usage":true}` in whatever form the body leaves room for. Only servers that stream are asked, and
+/// a value that is no object is left for the server to judge.
+fn include_usage(kind: Kind, body: &Bytes, peek: &Peek<'_>) -> Option<Edit> {
+    let streams = matches!(kind, Kind::Vllm | Kind::Ollama | Kind::OpenAi);
+    if !streams || !peek.stream || peek.include_usage == Some(true) {
+        return None;
+    }
+    if let Some(range) = peek.include_usage_span.clone() {
+        return Some(Edit { range, with: Bytes::from_static(b"true") });
+    }
+    let Some(range) = peek.stream_options.clone() else {
+        let member = Bytes::from_static(b",\"stream_options\":{\"include_usage\":true}");
+        return Some(Edit { range: peek.insert_at..peek.insert_at, with: member });
+    };
+    let value = body.get(range.clone())?;
+    if value == b"null" {
+        return Some(Edit { range, with: Bytes::from_static(b"{\"include_usage\":true}") });
+    }
+    let inner = value.strip_prefix(b"{")?;
+    let empty = inner.trim_ascii_start().first() == Some(&b'}');
+    let member: &[u8] = if empty { b"\"include_usage\":true" } else { b"\"include_usage\":true," };
+    let at = range.start + 1;
+    Some(Edit { range: at..at, with: Bytes::from_static(member) })
 }
 
 #[cfg(test)]

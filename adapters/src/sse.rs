@@ -59,6 +59,17 @@ pub struct Scan {
     pub done: bool,
     /// The first error event of the stream, in the chunk that completes it.
     pub error: Option<Box<ErrorEvent>>,
+    /// An event that holds a usage and no choice: what a client does not get that did not ask for it.
+    pub usage_only: Option<EventSpan>,
+}
+
+/// Where an event lies in the chunk that ends it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EventSpan {
+    /// Its first byte; `None` when it began in an earlier chunk, right after the boundary before.
+    pub start: Option<usize>,
+    /// Just after its last byte.
+    pub end: usize,
 }
 
 /// How a stream ended.
@@ -243,6 +254,9 @@ impl State {
             return;
         }
         self.usage = look.usage.or(self.usage);
+        if look.usage_only {
+            scan.usage_only = Some(EventSpan { start: block.start, end: block.end });
+        }
         self.aborted |= look.aborted;
         for index in look.finished {
             self.finished.mark(index);

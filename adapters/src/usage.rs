@@ -1,6 +1,7 @@
 //! Token counts as upstreams report them.
 
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 /// Tokens of one answer. What an upstream leaves out is 0, or `None` where 0 would claim something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -43,7 +44,20 @@ struct CompletionDetails {
     reasoning_tokens: Option<u64>,
 }
 
+/// How far from its end a document's usage may begin, in bytes.
+const END_BYTES: usize = 1024;
+
 impl Usage {
+    /// The usage at the end of a document that is too large to be read whole, as lists of embeddings have it.
+    #[must_use]
+    pub fn at_end(document: &[u8]) -> Option<Self> {
+        let end = &document[document.len().saturating_sub(END_BYTES)..];
+        let at = memchr::memmem::rfind(end, b"\"usage\"")?;
+        let value = end[at + b"\"usage\"".len()..].trim_ascii_start().strip_prefix(b":")?;
+        let mut values = serde_json::Deserializer::from_slice(value).into_iter::<&RawValue>();
+        Self::read(values.next()?.ok()?.get())
+    }
+
     /// Reads the value of a `usage` key; `None` when it is null or not an object of counts.
     pub(crate) fn read(json: &str) -> Option<Self> {
         let wire: Wire = serde_json::from_str::<Option<Wire>>(json).ok()??;
@@ -60,5 +74,24 @@ impl Usage {
                 .completion_tokens_details
                 .and_then(|details| details.reasoning_tokens),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_usage_at_the_end_of_a_list_is_found() {
+        let list = format!(
+            "{{\"data\":[{}0],\"usage\" : {{\"prompt_tokens\":5,\"total_tokens\":5}} }}",
+            "0,".repeat(4000)
+        );
+        assert_eq!(Usage::at_end(list.as_bytes()).map(|usage| usage.total_tokens), Some(5));
+        for odd in
+            ["", "{\"usage\"", "{\"usage\":", "{\"usage\":null}", "{\"usage\":{\"total", "[]"]
+        {
+            assert_eq!(Usage::at_end(odd.as_bytes()), None, "{odd}");
+        }
     }
 }

@@ -144,7 +144,8 @@ const CACHE: &[Key] = &[
 const MODEL_CACHE: &[Key] =
     &[Key::new("ttl", TTL), Key::new("when", CACHE_WHEN), Key::new("scope", CACHE_SCOPE)];
 
-const AUTH: &[Key] = &[Key::new("mode", Type::Word(&["keys", "open"]))];
+const AUTH: &[Key] =
+    &[Key::new("mode", Type::Word(&["keys", "open"])), Key::new("refund_cache_hits", Type::Bool)];
 
 const LOG: &[Key] = &[
     Key::new("level", Type::Word(&["error", "warn", "info", "debug", "trace"])),

@@ -189,12 +189,20 @@ pub enum AuthMode {
 }
 
 /// `[auth]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AuthConfig {
     /// Whether callers need a key.
     pub mode: AuthMode,
     /// The file says so itself; otherwise `open` holds only as long as no key was ever stored.
     pub said: bool,
+    /// Answers out of the cache cost a key no tokens.
+    pub refund_cache_hits: bool,
+}
+
+impl Default for AuthConfig {
+    fn default() -> Self {
+        Self { mode: AuthMode::default(), said: false, refund_cache_hits: true }
+    }
 }
 
 /// How a key's secret is given.

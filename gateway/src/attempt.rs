@@ -20,6 +20,7 @@ use crate::body::Pieces;
 use crate::call::Call;
 use crate::failed::Failed;
 use crate::plane::Link;
+use crate::unasked;
 use crate::upstream::Lease;
 
 /// A plain answer is committed when it is complete, or at this many bytes.
@@ -70,6 +71,8 @@ pub(crate) struct Flow {
     pub(crate) unframed: bool,
     /// Offset in the last piece of the prelude after its last complete event.
     pub(crate) boundary: Option<usize>,
+    /// Events in the prelude that are progress.
+    pub(crate) events: u64,
 }
 
 /// Runs the attempt to its commit.
@@ -84,8 +87,15 @@ pub(crate) async fn run(call: &Call, aim: &Aim) -> Result<Answer, Failed> {
         head.headers.contains_key(CONTENT_LENGTH) || head.headers.contains_key(TRANSFER_ENCODING);
     // What is encoded shows no brackets that could be counted.
     let unframed = !framed && !encoded;
-    let mut flow =
-        Flow { prelude: Vec::new(), scanner: None, body, lease, unframed, boundary: None };
+    let mut flow = Flow {
+        prelude: Vec::new(),
+        scanner: None,
+        body,
+        lease,
+        unframed,
+        boundary: None,
+        events: 0,
+    };
     if encoded {
         call.core.plane.counters.encoded.increment(1);
         return Ok(Answer { head, content: Content::Open(Box::new(flow)) });
@@ -124,7 +134,10 @@ fn request(call: &Call, aim: &Aim) -> Result<Request<Box<Pieces>>, Failed> {
         &call.body.bytes,
         &call.peek,
         &aim.upstream_model,
-        adapters::Rewrite { map_max_completion_tokens: call.service().map_max_completion_tokens },
+        adapters::Rewrite {
+            map_max_completion_tokens: call.service().map_max_completion_tokens,
+            include_usage: call.adds_usage,
+        },
     );
     let body = Pieces::new(encoded.iter().cloned().collect());
     let uri = aim
@@ -225,8 +238,10 @@ async fn first_content(call: &Call, aim: &Aim, mut flow: Flow) -> Result<Flow, F
             return Err(Failed::upstream(aim, FailureKind::Unfinished, Stage::FirstEvent));
         }
         held += data.len();
+        flow.events += u64::from(scan.events);
         flow.boundary = scan.boundary;
-        flow.prelude.push(data);
+        let unasked = scan.usage_only.filter(|_| call.adds_usage);
+        flow.prelude.extend(unasked::without(data, unasked, &mut flow.boundary));
         if scan.first_content || scan.done || held > PRELUDE_MAX {
             return Ok(flow);
         }
@@ -290,7 +305,7 @@ async fn plain(call: &Call, aim: &Aim, mut flow: Flow) -> Result<Content, Failed
             if !looks_whole(&bytes) {
                 return Err(Failed::upstream(aim, FailureKind::BadResponse, Stage::FirstEvent));
             }
-            None
+            adapters::Usage::at_end(&bytes)
         }
     };
     Ok(Content::Whole(bytes, usage))

@@ -22,6 +22,8 @@ pub(crate) struct Call {
     pub(crate) route: Route,
     pub(crate) body: Arc<Held>,
     pub(crate) peek: Peek<'static>,
+    /// A usage that the client did not ask for is wanted, and kept from it.
+    pub(crate) adds_usage: bool,
     pub(crate) headers: HeaderMap,
     pub(crate) query: Option<String>,
     pub(crate) id: RequestId,

@@ -247,6 +247,7 @@ async fn tried(
                 idle: timeouts.idle,
                 total: timeouts.total.map(|total| call.begun + total),
                 event_hold: usize::try_from(call.service().event_hold).unwrap_or(usize::MAX),
+                adds_usage: call.adds_usage,
             };
             let stream = flow.scanner.is_some();
             let relay = Relay::new(*flow, tenure, &bounds, &plane.shutdown, call.core.index);

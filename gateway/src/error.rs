@@ -13,6 +13,8 @@ use crate::body::ClientBody;
 
 /// Says whether an SDK should send the request again.
 pub(crate) const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+/// The same as `retry-after`, finer; both OpenAI SDKs obey it first.
+const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// Everything that ends a request without the answer that was asked for.
@@ -33,6 +35,12 @@ pub(crate) enum ErrorKind {
     Saturated,
     QueueFull,
     QueueTimeout,
+    /// A key has used up its requests, or runs as many as it may.
+    LimitRequests,
+    /// A key has used up its tokens.
+    LimitTokens,
+    /// A request that wants more tokens than its key may ever use at once.
+    LimitUnfit,
     NoBackend,
     BudgetSpent,
     Poisonous,
@@ -94,6 +102,15 @@ impl ErrorKind {
             Self::Saturated => (S::TOO_MANY_REQUESTS, "rate_limit_exceeded", LIMIT, None, false),
             Self::QueueFull => (S::TOO_MANY_REQUESTS, "queue_full", LIMIT, None, false),
             Self::QueueTimeout => (S::TOO_MANY_REQUESTS, "queue_timeout", LIMIT, None, false),
+            Self::LimitRequests => {
+                (S::TOO_MANY_REQUESTS, "rate_limit_exceeded", "requests", None, false)
+            }
+            Self::LimitTokens => {
+                (S::TOO_MANY_REQUESTS, "rate_limit_exceeded", "tokens", None, false)
+            }
+            Self::LimitUnfit => {
+                (S::TOO_MANY_REQUESTS, "rate_limit_exceeded", "tokens", Some(false), false)
+            }
             Self::BudgetSpent => (S::SERVICE_UNAVAILABLE, "retry_budget_spent", SERVER, None, true),
             Self::Poisonous => (S::BAD_GATEWAY, "poison_request", SERVER, Some(false), true),
             Self::BuffersFull => (S::SERVICE_UNAVAILABLE, "buffers_full", SERVER, None, true),
@@ -240,8 +257,16 @@ impl Rejection {
         }
         if let Some(after) = self.retry_after {
             insert_retry_after(headers, after.min(retry_after_max));
+            if matches!(self.kind, ErrorKind::LimitRequests | ErrorKind::LimitTokens) {
+                let millis = after.min(retry_after_max).as_micros().div_ceil(1000);
+                let millis = u64::try_from(millis).unwrap_or(u64::MAX);
+                headers.insert(RETRY_AFTER_MS, HeaderValue::from(millis));
+            }
         }
-        if let Some(retry) = row.should_retry {
+        // Coming back as late as may be asked for would still be too early.
+        let too_long = self.retry_after.is_some_and(|after| after > retry_after_max)
+            && self.kind.row().code == "rate_limit_exceeded";
+        if let Some(retry) = row.should_retry.or(too_long.then_some(false)) {
             let value = if retry { "true" } else { "false" };
             headers.insert(X_SHOULD_RETRY, HeaderValue::from_static(value));
         }

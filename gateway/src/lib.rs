@@ -22,6 +22,7 @@ mod error;
 mod failed;
 mod headers;
 mod io;
+mod limits;
 mod listing;
 mod ops;
 mod orphan;
@@ -32,7 +33,6 @@ mod prober;
 mod probes;
 mod proxy;
 mod queue;
-#[expect(dead_code, reason = "the limits and the cache use it step by step")]
 mod redis;
 mod relay;
 mod reloads;
@@ -53,6 +53,7 @@ mod tally;
 mod telemetry;
 mod tenure;
 mod tls;
+mod unasked;
 mod upstream;
 mod waiting;
 

@@ -17,6 +17,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::cache::Cache;
 use crate::dial::{DialError, Target};
+use crate::limits::Limits;
 use crate::poison::Served;
 use crate::queue::Lines;
 use crate::redis::Redis;
@@ -68,6 +69,8 @@ pub struct Plane {
     pub(crate) served: Served,
     /// Requests that wait for a place.
     pub(crate) lines: Lines,
+    /// What each key has used.
+    pub(crate) limits: Limits,
     /// What several gateways share, where there is a Redis; see [`Plane::redis`].
     pub(crate) redis: ArcSwapOption<Redis>,
     pub(crate) cache: Cache,
@@ -98,6 +101,7 @@ impl Plane {
             log,
             served: Served::default(),
             lines: Lines::default(),
+            limits: Limits::default(),
             redis: ArcSwapOption::empty(),
             cache,
             buffered: Arc::default(),

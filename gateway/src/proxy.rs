@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use adapters::Peek;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Request, Response, Version};
 use hyper::body::Incoming;
 use router::Operation;
 use router::plan::RoutePlan;
-use router::spec::KeySpec;
+use router::spec::{KeyLimits, KeySpec};
 
 use crate::body::ClientBody;
 use crate::cache::{self, Consulted};
@@ -15,6 +16,7 @@ use crate::call::{Call, owned};
 use crate::connection::Core;
 use crate::dispatch::{self, Lost, Origin, Won, WonBody};
 use crate::error::{ErrorKind, Rejection};
+use crate::limits::{self, Admission, Limits};
 use crate::plane::{Link, World};
 use crate::report::{Cached, Report};
 use crate::request;
@@ -54,7 +56,10 @@ pub(crate) async fn serve(
     let route = Route::of(world, asked, &head.headers, &body.bytes, &peek)?;
     let plan = route.plan(world, &peek.model)?;
     report.asked(plan.model());
+    admit(core, report, world, asked, &peek, &body.bytes).await?;
     let stream = peek.stream;
+    let counted = report.admission.as_ref().is_some_and(Admission::counts_tokens);
+    let adds_usage = counted && stream && peek.include_usage != Some(true);
     let call = Arc::new(Call {
         core: Arc::clone(core),
         world: Arc::clone(world),
@@ -62,6 +67,7 @@ pub(crate) async fn serve(
         route,
         body,
         peek,
+        adds_usage,
         headers: crate::headers::forwarded(&head.headers, &service.forward_headers),
         query: head.uri.query().map(str::to_owned),
         id: report.id.clone(),
@@ -87,6 +93,34 @@ pub(crate) async fn serve(
         Err(Lost { rejection, origin }) => {
             report.came_from(&origin);
             Err(rejection)
+        }
+    }
+}
+
+/// Charges the request to its key, once for all attempts; the report's end settles it.
+async fn admit(
+    core: &Core,
+    report: &mut Report,
+    world: &World,
+    asked: &Asked,
+    peek: &Peek<'_>,
+    body: &[u8],
+) -> Result<(), Rejection> {
+    let Some(key) = asked.key.as_deref().filter(|key| key.limits != KeyLimits::default()) else {
+        return Ok(());
+    };
+    let estimate = limits::estimate(asked.operation, peek, body);
+    let refunds_hits = world.spec().auth.refund_cache_hits;
+    match Limits::admit(&core.plane, key, estimate, refunds_hits).await {
+        Ok(admission) => {
+            let standing = admission.as_ref().map(|admission| admission.standing.clone());
+            report.standing = standing.unwrap_or_default();
+            report.admission = admission;
+            Ok(())
+        }
+        Err(refused) => {
+            report.standing = refused.standing;
+            Err(refused.rejection)
         }
     }
 }

@@ -5,6 +5,7 @@
 //! Only commands that Redis 7.0 and Valkey share are used, and each touches keys of one hash tag.
 
 mod behind;
+mod counters;
 mod fault;
 mod gate;
 mod keeper;
@@ -25,9 +26,11 @@ use router::spec::RedisSpec;
 use tokio::sync::Notify;
 
 use behind::WriteBehind;
-pub(crate) use fault::{REASONS, Reason};
+pub(crate) use counters::RedisCounters;
+use fault::Reason;
 use gate::Gate;
-use presence::Presence;
+pub(crate) use presence::PRESENT;
+use presence::{HEARTBEAT, Presence};
 pub(crate) use script::Script;
 pub(crate) use supervise::start;
 use voice::Voice;
@@ -58,6 +61,7 @@ struct Shared {
     counters: Arc<Counters>,
 }
 
+#[expect(dead_code, reason = "the second tier of the cache uses the rest")]
 impl Redis {
     /// Whether a command would be tried now.
     pub(crate) fn is_up(&self) -> bool {

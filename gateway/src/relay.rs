@@ -25,6 +25,7 @@ use crate::report::Report;
 use crate::shutdown::{Phase, Shutdown};
 use crate::tail::Tail;
 use crate::tenure::Tenure;
+use crate::unasked;
 use crate::upstream::Lease;
 
 /// How long a finished stream's connection may take to show its end and be used again.
@@ -62,6 +63,9 @@ pub(crate) struct Relay {
     tenure: Tenure,
     timer: IdleTimer,
     abort: Abort,
+    /// Events that are progress, so far.
+    events: u64,
+    adds_usage: bool,
 }
 
 /// Wakes when the process stops waiting for answers.
@@ -128,6 +132,8 @@ pub(crate) struct Bounds {
     pub(crate) idle: Duration,
     pub(crate) total: Option<Instant>,
     pub(crate) event_hold: usize,
+    /// See [`crate::call::Call::adds_usage`].
+    pub(crate) adds_usage: bool,
 }
 
 impl Relay {
@@ -138,7 +144,7 @@ impl Relay {
         shutdown: &Shutdown,
         core: usize,
     ) -> Self {
-        let Flow { prelude, scanner, body, lease, unframed, boundary } = flow;
+        let Flow { prelude, scanner, body, lease, unframed, boundary, events } = flow;
         let mut relay = Self {
             ready: VecDeque::with_capacity(prelude.len()),
             tail: Tail::new(bounds.event_hold),
@@ -154,6 +160,8 @@ impl Relay {
                 sleep: Box::pin(tokio::time::sleep(bounds.idle)),
             },
             abort: Abort::new(shutdown, core),
+            events,
+            adds_usage: bounds.adds_usage,
         };
         relay.replay(prelude, boundary);
         relay
@@ -187,6 +195,9 @@ impl Relay {
     ) -> Poll<Option<Result<Bytes, Cut>>> {
         loop {
             if let Some(bytes) = self.ready.pop_front() {
+                if let Some(report) = report.as_deref_mut() {
+                    report.events = self.events;
+                }
                 if self.ready.is_empty() && self.state == State::Ended {
                     self.conclude(report.as_deref_mut());
                 }
@@ -247,8 +258,21 @@ impl Relay {
             self.timer.progressed();
             self.tenure.progressed();
         }
+        self.events += u64::from(scan.events);
         let done = scan.done;
-        self.tail.hold(data, scan.boundary, &mut self.ready);
+        let unasked = scan.usage_only.filter(|_| self.adds_usage);
+        if unasked.is_some_and(|event| event.start.is_none()) {
+            // What came of it before is all that is held.
+            self.tail.discard();
+        }
+        let mut boundary = scan.boundary;
+        let mut pieces = unasked::without(data, unasked, &mut boundary);
+        let last = pieces.pop().unwrap_or_default();
+        for piece in pieces {
+            let whole = piece.len();
+            self.tail.hold(piece, Some(whole), &mut self.ready);
+        }
+        self.tail.hold(last, boundary, &mut self.ready);
         self.after_scan(done);
     }
 

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::connection::Core;
 use crate::dispatch::Origin;
+use crate::limits::{Admission, Standing, Used};
 use crate::request_id::RequestId;
 use crate::request_log::{Line, timestamp};
 
@@ -74,6 +75,12 @@ pub(crate) struct Report {
     pub(crate) usage: Option<Usage>,
     /// `None` where the model is not cached.
     pub(crate) cached: Option<Cached>,
+    /// Events of a stream so far: what counts as its tokens where no usage comes.
+    pub(crate) events: u64,
+    /// What the caller's key has left, for headers.
+    pub(crate) standing: Standing,
+    /// Charged to the caller's key; settled at the end.
+    pub(crate) admission: Option<Admission>,
     first_event: Option<Instant>,
     bytes: u64,
     end: End,
@@ -100,6 +107,9 @@ impl Report {
             status: None,
             usage: None,
             cached: None,
+            events: 0,
+            standing: Standing::default(),
+            admission: None,
             first_event: None,
             bytes: 0,
             end: End::Open,
@@ -182,6 +192,27 @@ impl Report {
         }
     }
 
+    /// A piece of a stream that nobody scans for this request: its events count where tokens are paid for.
+    pub(crate) fn heard(&mut self, piece: &[u8]) {
+        if self.admission.as_ref().is_some_and(Admission::counts_tokens) {
+            self.events += memchr::memmem::find_iter(piece, b"data:").count() as u64;
+        }
+    }
+
+    /// Pays for what was used.
+    fn settle(&mut self) {
+        let Some(admission) = self.admission.take() else { return };
+        let hit = self.cached == Some(Cached::Hit);
+        let end = match (hit, self.first_event.is_some(), self.end) {
+            (true, ..) => Used::Cached,
+            (false, true, _) => Used::Answer { events: self.events },
+            // Whatever a backend has read by then, it has read.
+            (false, false, End::Open) => Used::Prompt,
+            (false, false, _) => Used::Nothing,
+        };
+        admission.settle(end, self.usage.as_ref());
+    }
+
     const fn outcome(&self) -> &'static str {
         match self.end {
             End::Open => "client_left",
@@ -196,6 +227,7 @@ const CLIENT_LEFT: u16 = 499;
 
 impl Drop for Report {
     fn drop(&mut self) {
+        self.settle();
         let elapsed = self.begun.elapsed();
         let status = self.status.map_or(CLIENT_LEFT, |status| status.as_u16());
         let first_event = self.first_event.map(|at| at.duration_since(self.begun));

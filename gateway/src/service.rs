@@ -154,6 +154,7 @@ fn finish_headers(
     if let Ok(id) = HeaderValue::from_str(report.id.as_str()) {
         headers.insert(X_REQUEST_ID, id);
     }
+    report.standing.write(headers);
     headers::cors(headers, &world.service().cors_origins, origin);
 }
 

@@ -12,8 +12,9 @@ use router::breaker::{BreakerState, Transition};
 
 use crate::cache::counters::CacheCounters;
 use crate::io::Expired;
+use crate::limits::LimitCounters;
 use crate::queue::{QueueCounters, REFUSALS};
-use crate::redis::{REASONS, Reason};
+use crate::redis::RedisCounters;
 
 const META: Metadata<'static> = Metadata::new("forebay", Level::INFO, None);
 /// Statuses that have a series of their own; others count as `other`.
@@ -66,6 +67,8 @@ pub const METRICS: &[(&str, &str)] = &[
     ("forebay_queue_depth", "Requests that wait for a free backend of a model."),
     ("forebay_queue_waited_seconds", "Waits that ended in a free backend."),
     ("forebay_queue_refused_total", "Requests that waited in vain, or could not wait."),
+    ("forebay_limits_refused_total", "Requests refused by a key's limits, by cause."),
+    ("forebay_limits_alone_total", "Requests judged by this gateway's share, for want of Redis."),
     ("forebay_redis_up", "1 while Redis answers."),
     ("forebay_redis_errors_total", "Failed Redis commands by reason."),
     (
@@ -100,19 +103,7 @@ pub struct Counters {
     pub(crate) redis: RedisCounters,
     pub(crate) cache: CacheCounters,
     pub(crate) queue: QueueCounters,
-}
-
-/// The metrics of Redis.
-pub(crate) struct RedisCounters {
-    errors: [Counter; REASONS.len()],
-    pub(crate) dropped: Counter,
-    pub(crate) up: Gauge,
-}
-
-impl RedisCounters {
-    pub(crate) fn error(&self, reason: Reason) {
-        self.errors[reason as usize].increment(1);
-    }
+    pub(crate) limits: LimitCounters,
 }
 
 struct PerOperation {
@@ -201,6 +192,10 @@ impl Counters {
                 &META,
             )
         };
+        let labelled = |name, label: Option<&'static str>, value| {
+            let labels = label.map(|label| (label, value));
+            recorder.register_counter(&key(name, labels.as_slice()), &META)
+        };
         let gauge = |name| recorder.register_gauge(&key(name, &[]), &META);
         Ok(Self {
             connections_accepted: plain("forebay_connections_accepted_total"),
@@ -225,29 +220,15 @@ impl Counters {
                 let labels = [("result", result)];
                 recorder.register_counter(&key("forebay_config_reloads_total", &labels), &META)
             }),
-            cache: CacheCounters::new(
-                |name, label, value| {
-                    let labels = label.map(|label| (label, value));
-                    recorder.register_counter(&key(name, labels.as_slice()), &META)
-                },
-                gauge("forebay_cache_bytes"),
-            ),
+            cache: CacheCounters::new(labelled, gauge("forebay_cache_bytes")),
             queue: QueueCounters {
                 waited: recorder
                     .register_histogram(&key("forebay_queue_waited_seconds", &[]), &META),
-                refused: REFUSALS.map(|reason| {
-                    let labels = [("reason", reason)];
-                    recorder.register_counter(&key("forebay_queue_refused_total", &labels), &META)
-                }),
+                refused: REFUSALS
+                    .map(|reason| labelled("forebay_queue_refused_total", Some("reason"), reason)),
             },
-            redis: RedisCounters {
-                errors: REASONS.map(|reason| {
-                    let labels = [("reason", reason)];
-                    recorder.register_counter(&key("forebay_redis_errors_total", &labels), &META)
-                }),
-                dropped: plain("forebay_redis_writes_dropped_total"),
-                up: gauge("forebay_redis_up"),
-            },
+            limits: LimitCounters::new(labelled),
+            redis: RedisCounters::new(labelled, gauge("forebay_redis_up")),
             handle: recorder.handle(),
             recorder,
         })

@@ -14,6 +14,7 @@ mod diagnosis;
 pub mod explain;
 #[cfg(test)]
 mod fixture;
+pub mod gcra;
 mod handle;
 pub mod health;
 pub mod ids;

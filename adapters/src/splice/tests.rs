@@ -84,8 +84,50 @@ fn ollama_gets_max_tokens() {
 fn the_mapping_can_be_switched_off() {
     let body = Bytes::from_static(br#"{"model":"m","max_completion_tokens":2}"#);
     let peek = peek(&body, 128).unwrap();
-    let rewrite = Rewrite { map_max_completion_tokens: false };
+    let rewrite = Rewrite { map_max_completion_tokens: false, ..Rewrite::default() };
     assert_eq!(encode(Kind::Ollama, &body, &peek, "m", rewrite).concat(), body);
+}
+
+#[test]
+fn a_usage_is_asked_for_in_whatever_form_there_is_room() {
+    let rewrite = Rewrite { include_usage: true, ..Rewrite::default() };
+    let ask = |kind, body: &str| {
+        let body = Bytes::copy_from_slice(body.as_bytes());
+        let peek = peek(&body, 128).unwrap();
+        String::from_utf8(encode(kind, &body, &peek, "m", rewrite).concat().to_vec()).unwrap()
+    };
+    let with = |options: &str| format!(r#"{{"model":"m","stream":true{options}}}"#);
+    for (options, expected) in [
+        ("", r#","stream_options":{"include_usage":true}"#),
+        (r#","stream_options":null"#, r#","stream_options":{"include_usage":true}"#),
+        (r#","stream_options":{ }"#, r#","stream_options":{"include_usage":true }"#),
+        (r#","stream_options":{"x":1}"#, r#","stream_options":{"include_usage":true,"x":1}"#),
+        (
+            r#","stream_options":{"include_usage":false,"x":1}"#,
+            r#","stream_options":{"include_usage":true,"x":1}"#,
+        ),
+        (
+            r#","stream_options":{"x":1,"include_usage":null}"#,
+            r#","stream_options":{"x":1,"include_usage":true}"#,
+        ),
+        // Asked for by the client, or the upstream's to refuse.
+        (
+            r#","stream_options":{"include_usage":true}"#,
+            r#","stream_options":{"include_usage":true}"#,
+        ),
+        (r#","stream_options":7"#, r#","stream_options":7"#),
+    ] {
+        for kind in [Kind::Vllm, Kind::Ollama, Kind::OpenAi] {
+            assert_eq!(ask(kind, &with(options)), with(expected), "{options}");
+        }
+        assert_eq!(ask(Kind::Tei, &with(options)), with(options));
+    }
+    assert_eq!(ask(Kind::Vllm, r#"{"model":"m"}"#), r#"{"model":"m"}"#);
+    // Two additions at one place.
+    assert_eq!(
+        ask(Kind::Ollama, r#"{"model":"m","max_completion_tokens":2,"stream":true}"#).len(),
+        r#"{"model":"m","max_completion_tokens":2,"stream":true,"max_tokens":2,"stream_options":{"include_usage":true}}"#.len(),
+    );
 }
 
 proptest! {

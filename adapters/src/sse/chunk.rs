@@ -178,6 +178,8 @@ pub(super) struct Look {
     pub(super) aborted: bool,
     pub(super) dead_runner: bool,
     pub(super) usage: Option<Usage>,
+    /// It holds nothing but that.
+    pub(super) usage_only: bool,
     /// Indexes of the choices that end here.
     pub(super) finished: SmallVec<[u32; 2]>,
 }
@@ -210,6 +212,7 @@ impl Look {
             error: false,
             aborted: ends().any(|(_, reason)| reason == ABORT),
             dead_runner,
+            usage_only: choices.is_empty() && usage.is_some(),
             usage,
             finished: ends().map(|(index, _)| index).collect(),
         }

@@ -14,6 +14,8 @@ pub(super) struct Block<'b> {
     pub(super) bytes: &'b [u8],
     /// It was longer than [`EVENT_MAX_BYTES`] and came in parts.
     pub(super) cut: bool,
+    /// Offset in the chunk of its first byte; `None` when it began in an earlier chunk.
+    pub(super) start: Option<usize>,
     /// Offset in the chunk just after it.
     pub(super) end: usize,
 }
@@ -48,7 +50,7 @@ impl Framer {
             }
         }
         while let Some(end) = self.block_end(chunk, start) {
-            self.deliver(&chunk[start..end], end, &mut see);
+            self.deliver(&chunk[start..end], start, end, &mut see);
             start = end;
             boundary = Some(end);
         }
@@ -87,17 +89,18 @@ impl Framer {
         }
     }
 
-    fn deliver(&mut self, part: &[u8], end: usize, see: &mut impl FnMut(&Block<'_>)) {
+    fn deliver(&mut self, part: &[u8], start: usize, end: usize, see: &mut impl FnMut(&Block<'_>)) {
+        let start = (self.pending == 0).then_some(start);
         self.cut |= self.pending > 0 && self.carry.len() + part.len() > EVENT_MAX_BYTES;
         self.gave_up |= self.cut;
         if self.cut {
             self.carry = Vec::new();
-            see(&Block { bytes: &[], cut: true, end });
+            see(&Block { bytes: &[], cut: true, start, end });
         } else if self.pending == 0 {
-            see(&Block { bytes: self.unmarked(part), cut: false, end });
+            see(&Block { bytes: self.unmarked(part), cut: false, start, end });
         } else {
             self.carry.extend_from_slice(part);
-            see(&Block { bytes: self.unmarked(&self.carry), cut: false, end });
+            see(&Block { bytes: self.unmarked(&self.carry), cut: false, start, end });
         }
         self.started = true;
         self.carry.clear();

@@ -38,6 +38,9 @@ impl Compiler<'_> {
             Some("keys") => AuthMode::Keys,
             _ => AuthMode::Open,
         };
+        if let Some(auth) = tree.table("auth") {
+            auth.fill("refund_cache_hits", &mut config.auth.refund_cache_hits);
+        }
         let mut seen: BTreeMap<Vec<u8>, Place> = BTreeMap::new();
         for table in tree.tables("key") {
             self.unique(table, &mut seen);

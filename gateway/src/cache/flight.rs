@@ -366,7 +366,7 @@ impl Reading {
     pub(crate) fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        report: Option<&mut crate::report::Report>,
+        mut report: Option<&mut crate::report::Report>,
     ) -> Poll<Option<Result<Bytes, Cut>>> {
         if let Some(over) = self.over.take() {
             return Poll::Ready(over.err().map(Err));
@@ -376,6 +376,9 @@ impl Reading {
                 self.clean = bytes.ends_with(b"\n\n")
                     || bytes.ends_with(b"\r\n\r\n")
                     || bytes.ends_with(b"\r\r");
+                if let Some(report) = report.as_deref_mut().filter(|_| self.stream) {
+                    report.heard(&bytes);
+                }
                 if let (Some(end), Some(report)) = (end, report) {
                     conclude(report, end);
                 }

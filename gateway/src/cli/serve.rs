@@ -27,6 +27,7 @@ const ENFORCED: &[RestrictionKind] = &[
     RestrictionKind::KeyTable,
     RestrictionKind::KeyModels,
     RestrictionKind::KeyRegions,
+    RestrictionKind::KeyLimits,
     RestrictionKind::StrictResidency,
     RestrictionKind::LocalInference,
     // Nothing is cached yet, so no copy can be outside.

@@ -8,7 +8,10 @@ use router::spec::{AuthSpec, KeySpec, ModelPattern, SnapshotSpec};
 /// What the data plane publishes: routing as it is configured, and the keys under their digests.
 pub(crate) fn snapshot(config: &Config) -> SnapshotSpec {
     let mut spec = config.snapshot.clone();
-    spec.auth = AuthSpec { required: config.auth.mode == AuthMode::Keys };
+    spec.auth = AuthSpec {
+        required: config.auth.mode == AuthMode::Keys,
+        refund_cache_hits: config.auth.refund_cache_hits,
+    };
     spec.keys = config.keys.iter().filter_map(key).collect();
     spec.cache = config.cache.clone();
     spec.queue = config.queue;

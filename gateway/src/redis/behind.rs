@@ -36,7 +36,7 @@ impl WriteBehind {
 
     /// Queues a write, or drops this one: what is in the queue came first.
     pub(super) fn push(&self, shared: &Shared, command: Cmd) {
-        let bytes = command.args_iter().map(size).sum();
+        let bytes = command.args_iter().map(|arg| size(&arg)).sum();
         let fits = self.bytes.fetch_add(bytes, Relaxed).saturating_add(bytes) <= BYTES_MAX;
         let write = Write { command, bytes };
         if !fits || !shared.gate.admits() || self.queue.try_send(write).is_err() {
@@ -46,7 +46,7 @@ impl WriteBehind {
     }
 }
 
-fn size(arg: ::redis::Arg<&[u8]>) -> usize {
+fn size(arg: &::redis::Arg<&[u8]>) -> usize {
     match arg {
         ::redis::Arg::Simple(bytes) => bytes.len(),
         _ => 0,

@@ -3,7 +3,7 @@
 use ::redis::{ErrorKind, RedisError, ServerErrorKind};
 
 /// Labels of `forebay_redis_errors_total`, in the order of [`Reason`].
-pub(crate) const REASONS: [&str; 12] = [
+pub(super) const REASONS: [&str; 12] = [
     "timeout",
     "refused",
     "closed",

@@ -6,9 +6,10 @@ use std::{io, thread};
 
 use router::spec::RedisSpec;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::behind::{self, WriteBehind};
-use super::{Redis, Shared, keeper};
+use super::{HEARTBEAT, Redis, Shared, keeper};
 use crate::plane::Plane;
 
 /// Between two looks at what the snapshot says.
@@ -30,8 +31,14 @@ async fn supervise(plane: Arc<Plane>) {
     let id = format!("{:016x}", fastrand::u64(..));
     let mut running: Option<(RedisSpec, [JoinHandle<()>; 2])> = None;
     let mut ticks = tokio::time::interval(LOOK);
+    let mut tended = Instant::now();
     loop {
         ticks.tick().await;
+        if tended.elapsed() >= HEARTBEAT {
+            tended = Instant::now();
+            let redis = plane.redis();
+            plane.limits.tend(redis.as_ref().filter(|redis| redis.is_up()));
+        }
         let world = plane.world.load();
         let wanted = world.spec().redis.as_ref();
         if running.as_ref().map(|(spec, _)| spec) == wanted {

@@ -11,6 +11,7 @@
 pub mod client;
 pub mod edits;
 pub mod process;
+pub mod redis;
 pub mod streams;
 
 use std::io::{BufRead, BufReader, Read};

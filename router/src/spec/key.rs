@@ -103,10 +103,18 @@ impl KeySpec {
 }
 
 /// Whether callers need a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AuthSpec {
     /// Without a valid key nobody is served.
     pub required: bool,
+    /// Answers out of the cache cost a key no tokens.
+    pub refund_cache_hits: bool,
+}
+
+impl Default for AuthSpec {
+    fn default() -> Self {
+        Self { required: false, refund_cache_hits: true }
+    }
 }
 
 #[cfg(test)]
