@@ -152,10 +152,9 @@ impl Live {
             connections: process.connections,
             buffered_bytes: process.buffered_bytes,
             stopping: process.stopping,
-            refusal: process.refusal.map(|(at, reason)| Refusal {
-                at: moment::show(moment::ms_of(at)),
-                reason: reason.to_string(),
-            }),
+            refusal: process
+                .refusal
+                .map(|(at, reason)| Refusal { at: moment::show(moment::ms_of(at)), reason }),
             backends: named.collect(),
             queues: plane.inspect.queues().into_iter().map(Queue::from).collect(),
         }
