@@ -79,6 +79,7 @@ impl Inspect for Fake {
             waiting: Some(1),
             running: None,
             kv_usage: Some(0.25),
+            vram: None,
             loaded: Some(Vec::new()),
             valid_for: Duration::from_millis(1500),
         };

@@ -1,7 +1,5 @@
 //! What runs is looked at, tested, drained, measured and found through the API.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 #[expect(dead_code, reason = "each test file uses its part of the harness")]
 mod support;
 
