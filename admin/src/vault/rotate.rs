@@ -20,6 +20,24 @@ pub struct Rotated {
     pub refused: Vec<RecordId>,
 }
 
+impl Rotated {
+    fn report(&self) {
+        let Self { resealed, refused } = self;
+        if *resealed > 0 {
+            tracing::info!(resealed, "stored secrets were sealed again under the new master key");
+        }
+        for record in refused {
+            let RecordId { owner_kind, owner_id, field } = record;
+            tracing::warn!(
+                owner_kind,
+                owner_id,
+                field,
+                "a stored secret does not open and stays as it is"
+            );
+        }
+    }
+}
+
 /// Seals all rows again under the vault's first key. To be run after `store.master_key` was replaced and the former one is
 /// `store.master_key_previous`.
 ///
@@ -36,7 +54,10 @@ pub async fn rotate(store: &Store, vault: &std::sync::Arc<Vault>) -> Result<Rota
         rotated.refused.extend(batch.refused.into_iter().take(room));
         match batch.last {
             Some(last) => after = last,
-            None => return Ok(rotated),
+            None => {
+                rotated.report();
+                return Ok(rotated);
+            }
         }
     }
 }
