@@ -152,6 +152,7 @@ impl Inspect for Fake {
                 reason: ExhaustedReason::Saturated,
                 retry_after: Some(Duration::from_secs(1)),
                 busy: Some(Busy { full: true, rest: Some(until) }),
+                down: false,
             }),
             would_wait: Some(Duration::from_secs(30)),
         })

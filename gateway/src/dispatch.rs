@@ -139,9 +139,25 @@ fn worse(before: Option<Failed>, now: Failed) -> Failed {
     }
 }
 
+/// Whether a failure says that nobody is there: no connection, or a lost one.
+const fn is_dead(kind: FailureKind) -> bool {
+    use FailureKind as F;
+    matches!(kind, F::ConnectFailed | F::ConnectTimeout | F::TlsFailed | F::ConnectionLost)
+}
+
 fn give_up(call: &Call, last: Option<Failed>, exhausted: &Exhausted) -> Rejection {
     let after = exhausted.retry_after;
     if let Some(last) = last {
+        if exhausted.down && is_dead(last.failure.kind) {
+            // Everyone else is told the same, without an attempt.
+            let model = &call.peek.model;
+            let said = &last.rejection.message;
+            return Rejection::new(
+                ErrorKind::NoBackend,
+                format!("no backend of {model} is available at the moment; {said}"),
+            )
+            .retry_after(after.or(Some(Duration::from_secs(1))));
+        }
         let mut rejection = last.rejection;
         rejection.retry_after = rejection.retry_after.or(after);
         if last.failure.kind == FailureKind::Overloaded {

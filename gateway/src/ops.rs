@@ -13,10 +13,13 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use router::health::{HealthState, ProbeResult};
+use router::snapshot::Member;
+use router::spec::ProbeMode;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
-use crate::plane::Plane;
+use crate::plane::{Link, Plane};
 use crate::shutdown::Phase;
 use crate::stopper::Stopper;
 
@@ -113,7 +116,15 @@ fn ready(plane: &Plane) -> Response<Full<Bytes>> {
     }
     let world = plane.world.load();
     let now = tokio::time::Instant::now().into_std();
-    let up = world.backends().iter().filter(|member| member.is_up(now)).count();
+    // Who was not heard of yet, or refuses our credentials, may get work, but serves nobody that we know of.
+    let serves = |member: &&Member<Arc<Link>>| {
+        let status = member.live.status(now);
+        let probed = status.last_probe.map(|(_, result)| result);
+        let heard_of = status.state != HealthState::Unknown || member.spec.probe == ProbeMode::Off;
+        let refuses = status.unauthorized || probed == Some(ProbeResult::Unauthorized);
+        member.is_up(now) && heard_of && !refuses
+    };
+    let up = world.backends().iter().filter(serves).count();
     let all = world.backends().len();
     if up == 0 {
         return text(StatusCode::OK, format!("degraded: 0 of {all} backends up\n"));

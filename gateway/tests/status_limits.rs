@@ -106,9 +106,12 @@ fn trap_81_no_healthy_backend_is_503_at_once() {
     upstream.script(Script::broken(At::Request, How::Hang));
     // One trial that hangs, behind an open breaker: nobody else waits for it.
     upstream.script_next(2, Script::broken(At::Request, How::Reset));
-    for _ in 0..2 {
-        assert_eq!(gateway.client().chat("tiny", "").status, 502);
-    }
+    assert_eq!(gateway.client().chat("tiny", "").status, 502);
+    // The one that opens the breaker is told what everyone is told from then on, and why.
+    let last = gateway.client().chat("tiny", "");
+    assert_eq!((last.status, &*last.error_code()), (503, "no_backend_available"));
+    assert!(last.json()["error"]["message"].as_str().unwrap().contains("lost the connection"));
+    assert!((1..=60).contains(&seconds(&last)));
     let trial = gateway.client().open_chat("tiny", ",\"stream\":true");
     assert!(upstream.wait_for(PATIENCE, |s| s.in_flight == 1));
     for stream in ["", ",\"stream\":true"] {

@@ -46,6 +46,8 @@ pub struct Exhausted {
     pub retry_after: Option<Duration>,
     /// Someone who was not tried is well but busy: waiting may help.
     pub busy: Option<Busy>,
+    /// Every backend of the plan is open or offline now, those that were tried too.
+    pub down: bool,
 }
 
 /// What there is to wait for.

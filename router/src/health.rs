@@ -87,6 +87,8 @@ struct Core {
     asleep: bool,
     passed_in_a_row: u32,
     failed_in_a_row: u32,
+    /// Looks since the breaker was last closed.
+    unclosed_looks: u32,
     last_probe: Option<(Instant, ProbeResult)>,
 }
 
@@ -101,6 +103,7 @@ impl Health {
                 asleep: false,
                 passed_in_a_row: 0,
                 failed_in_a_row: 0,
+                unclosed_looks: 0,
                 last_probe: None,
             }),
         }
@@ -159,16 +162,19 @@ impl Health {
     }
 
     /// How long until the next probe: the interval while all is well, otherwise from `open_probe_min` doubling to
-    /// `open_probe_max` with each failed probe.
+    /// `open_probe_max` with each failed probe, and with each one at all while the breaker is not closed: what passes its
+    /// probes and fails its requests is not asked every second for ever.
     pub(crate) fn next_probe(&self, breaker_closed: bool, rng: &mut fastrand::Rng) -> Duration {
-        let core = self.lock();
+        let mut core = self.lock();
+        core.unclosed_looks =
+            if breaker_closed { 0 } else { core.unclosed_looks.saturating_add(1) };
         let HealthSpec { interval, open_probe_min, open_probe_max, .. } = core.spec;
         let well = matches!(core.state, HealthState::Online | HealthState::Degraded);
         let span = if breaker_closed && well && core.failed_in_a_row == 0 {
             interval
         } else {
-            let factor =
-                1_u32.checked_shl(core.failed_in_a_row.saturating_sub(1)).unwrap_or(u32::MAX);
+            let looks = core.failed_in_a_row.max(core.unclosed_looks);
+            let factor = 1_u32.checked_shl(looks.saturating_sub(1)).unwrap_or(u32::MAX);
             open_probe_min.saturating_mul(factor).min(open_probe_max)
         };
         span.mul_f64(1.0 - JITTER + 2.0 * JITTER * rng.f64())
@@ -288,6 +294,20 @@ mod tests {
         }
         run(&health, &[ProbeResult::Passed, ProbeResult::Passed]);
         assert!(health.next_probe(true, &mut rng) >= Duration::from_secs(24));
+        assert!(health.next_probe(false, &mut rng) <= Duration::from_millis(1200));
+    }
+
+    #[test]
+    fn probes_that_pass_before_an_open_breaker_back_off_too() {
+        let health = Health::new(HealthSpec::default());
+        let mut rng = fastrand::Rng::with_seed(1);
+        for about in [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0] {
+            run(&health, &[ProbeResult::Passed]);
+            let wait = health.next_probe(false, &mut rng).as_secs_f64();
+            assert!((about * 0.8..=about * 1.2).contains(&wait), "{wait} is not about {about}");
+        }
+        // Closed in between, it is worth a quick look again.
+        health.next_probe(true, &mut rng);
         assert!(health.next_probe(false, &mut rng) <= Duration::from_millis(1200));
     }
 }

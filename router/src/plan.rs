@@ -141,8 +141,7 @@ impl<A> RoutePlan<A> {
         let retry = self.snapshot.spec().retry;
         let spent = self.attempts() >= retry.max_attempts_chain.max(1);
         if spent || !self.may_repeat() {
-            let reason = ExhaustedReason::Tried;
-            return Err(Exhausted { reason, retry_after: None, busy: None });
+            return Err(Exhausted { busy: None, ..self.exhausted(&self.survey(now), now) });
         }
         let mut no_budget = false;
         for place in self.stages.clone() {
@@ -158,7 +157,7 @@ impl<A> RoutePlan<A> {
         if no_budget {
             let retry_after = Some(WAIT_MIN);
             let reason = ExhaustedReason::BudgetSpent;
-            return Err(Exhausted { reason, retry_after, busy: None });
+            return Err(Exhausted { reason, retry_after, busy: None, down: false });
         }
         self.panic(now)
     }
@@ -308,22 +307,34 @@ impl<A> RoutePlan<A> {
     }
 
     fn exhausted(&self, survey: &Survey, now: Instant) -> Exhausted {
-        let reason = if self.attempts() > 0 { ExhaustedReason::Tried } else { survey.reason() };
-        let wait = survey.wait(now).map(|wait| {
-            let most = self.snapshot.service().retry_after_max;
-            wait.clamp(WAIT_MIN, most.max(WAIT_MIN))
-        });
-        Exhausted { reason, retry_after: wait, busy: survey.busy() }
+        let most = self.snapshot.service().retry_after_max;
+        let wait =
+            |survey: &Survey| survey.wait(now).map(|wait| wait.clamp(WAIT_MIN, most.max(WAIT_MIN)));
+        let busy = survey.busy();
+        if self.attempts() == 0 {
+            let down = survey.reason() == ExhaustedReason::Unavailable;
+            let (reason, retry_after) = (survey.reason(), wait(survey));
+            return Exhausted { reason, retry_after, busy, down };
+        }
+        let all = self.survey_but(&[], now);
+        let down = all.reason() == ExhaustedReason::Unavailable;
+        let retry_after = if down { wait(&all) } else { wait(survey) };
+        Exhausted { reason: ExhaustedReason::Tried, retry_after, busy, down }
     }
 
     fn survey(&self, now: Instant) -> Survey {
+        self.survey_but(&self.tried, now)
+    }
+
+    /// Everyone but some, who count as tried.
+    fn survey_but(&self, tried: &[u32], now: Instant) -> Survey {
         let mut survey = Survey::new(WAIT_MAX);
         for place in &self.stages {
             let Some((model, tier)) = place.find(&self.snapshot) else { continue };
             let spent = self.is_spent(place.model);
             for (index, deployment) in tier.members.iter().enumerate() {
                 let judged =
-                    judge(&self.snapshot, model, deployment, index, &self.limits, &self.tried, now);
+                    judge(&self.snapshot, model, deployment, index, &self.limits, tried, now);
                 let reason = judged.err().unwrap_or(PassedOver::Saturated);
                 survey.add(*place, index, reason);
                 if !spent {

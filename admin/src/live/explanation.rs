@@ -66,6 +66,7 @@ struct Nobody {
     reason: ExhaustedReason,
     retry_after: Option<Duration>,
     busy: Option<(bool, Option<Duration>)>,
+    down: bool,
 }
 
 impl Told {
@@ -79,6 +80,7 @@ impl Told {
             busy: nobody.busy.map(|busy| {
                 (busy.full, busy.rest.map(|until| until.saturating_duration_since(now)))
             }),
+            down: nobody.down,
         });
         Self { version, model, home, allowed, tiers, refused, exhausted, would_wait }
     }
@@ -90,6 +92,7 @@ impl Told {
             reason: nobody.reason,
             retry_after: nobody.retry_after,
             busy: nobody.busy.map(|(full, rest)| Busy { full, rest: rest.map(|span| now + span) }),
+            down: nobody.down,
         });
         Explanation { version, model, home, allowed, tiers, refused, exhausted, would_wait }
     }
