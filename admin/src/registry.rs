@@ -30,6 +30,7 @@ mod tests;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::Thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use config::Config;
@@ -68,6 +69,8 @@ struct Inner {
     current: Mutex<Current>,
     /// Why the store is not in use.
     degraded: Mutex<Option<String>>,
+    /// The thread that follows other writers.
+    follower: Mutex<Option<Thread>>,
 }
 
 /// What is in force. Whoever holds its lock publishes, so that the data plane sees changes in their order.

@@ -52,7 +52,7 @@ impl Loaded {
             if extra.over {
                 put_over(&mut read.tree, parsed.tree, &mut read.diagnostics);
             } else {
-                read.tree.merge(parsed.tree, &mut read.diagnostics);
+                append(&mut read.tree, parsed.tree);
             }
         }
         read.compile(env)
@@ -64,9 +64,13 @@ impl Loaded {
         self.sources.iter().filter(|source| !source.made).count()
     }
 
-    /// Every object of a kind (`backend`, `model`, `head`, `region`, `key`) in the order of its declaration.
+    /// Every object of a kind (`backend`, `model`, `head`, `region`, `key`) that a file declares, in the order of its declaration;
+    /// what was put over it is in it.
     pub fn declared(&self, kind: &str) -> impl Iterator<Item = Declared> {
-        self.tree.tables(kind).filter_map(|table| declared(table, &self.sources))
+        let of_a_file =
+            |table: &&Table| self.sources.get(table.place.source).is_some_and(|text| !text.made);
+        let tables = self.tree.tables(kind).filter(of_a_file);
+        tables.filter_map(|table| declared(table, &self.sources))
     }
 }
 
@@ -75,6 +79,17 @@ impl SourceText {
     #[must_use]
     pub const fn is_made(&self) -> bool {
         self.made
+    }
+}
+
+/// Adds an object to those of the files. All that an extra text holds is one array of tables.
+fn append(tree: &mut Table, extra: Table) {
+    for (kind, entry) in extra.entries {
+        match (tree.entries.get_mut(&kind).map(|mine| &mut mine.node.value), &entry.node.value) {
+            (Some(Value::List(mine)), Value::List(theirs)) => mine.extend_from_slice(theirs),
+            (Some(_), _) => {}
+            (None, _) => drop(tree.entries.insert(kind, entry)),
+        }
     }
 }
 

@@ -27,11 +27,20 @@ impl Registry {
     ) -> io::Result<()> {
         let inner = Arc::downgrade(&self.inner);
         let thread = thread::Builder::new().name("registry".to_owned());
-        thread.spawn(move || run(&inner, every, &reopen)).map(drop)
+        let started = thread.spawn(move || run(&inner, every, &reopen))?;
+        *lock(&self.inner.follower) = Some(started.thread().clone());
+        Ok(())
+    }
+
+    /// Has the store looked at now: somebody met a state of it that is not known here yet.
+    pub(super) fn hurry(&self) {
+        if let Some(follower) = &*lock(&self.inner.follower) {
+            follower.unpark();
+        }
     }
 
     /// Looks once. `seen` is the store's version at the last look.
-    fn look(&self, seen: &mut Option<u64>) -> Result<(), RegistryError> {
+    pub(super) fn look(&self, seen: &mut Option<u64>) -> Result<(), RegistryError> {
         let store = self.store()?;
         let version = store.data_version_blocking()?;
         if *seen == Some(version) {

@@ -52,6 +52,7 @@ impl Registry {
             path: path.to_owned(),
             store: Mutex::new(store),
             degraded: Mutex::new(degraded),
+            follower: Mutex::new(None),
             current: Mutex::new(Current {
                 state: Arc::new(State::default()),
                 desired: Arc::new(Desired::nothing(&base)),

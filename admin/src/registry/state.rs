@@ -1,6 +1,6 @@
 //! Everything of the store that the desired state is made of, as one value.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::{Deserialize, Serialize};
 
@@ -87,6 +87,11 @@ impl State {
         SealedRows { vault, rows: &self.sealed }
     }
 
+    /// Its objects by id, to compare many.
+    pub(super) fn by_id(&self) -> HashMap<&str, &StoredObject> {
+        self.objects.iter().map(|object| (object.id.as_str(), object)).collect()
+    }
+
     pub(super) fn object(&self, id: &str) -> Option<&StoredObject> {
         self.objects.iter().find(|object| object.id == id)
     }
@@ -118,8 +123,9 @@ impl State {
     /// Gives every object and override that differs from `before` the new revision.
     pub(super) fn stamp(&mut self, before: &Self, revision: u64, now: u64) {
         self.revision = revision;
+        let known = before.by_id();
         for object in &mut self.objects {
-            let old = before.object(&object.id);
+            let old = known.get(object.id.as_str());
             if !old.is_some_and(|old| old.name == object.name && old.body == object.body) {
                 object.revision = revision;
                 object.updated_at = now;
@@ -143,12 +149,13 @@ impl State {
 
     /// Writes what differs from `before`.
     pub(super) fn write(&self, before: &Self, tx: &Tx) -> Result<(), StoreError> {
+        let (old, new) = (before.by_id(), self.by_id());
         // Names first become free, then taken.
-        for gone in before.objects.iter().filter(|object| self.object(&object.id).is_none()) {
+        for gone in before.objects.iter().filter(|object| !new.contains_key(object.id.as_str())) {
             tx.delete_object(gone.kind, &gone.id)?;
         }
         for object in &self.objects {
-            if before.object(&object.id) != Some(object) {
+            if old.get(object.id.as_str()) != Some(&object) {
                 tx.put_object(object)?;
             }
         }

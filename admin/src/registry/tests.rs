@@ -1,5 +1,12 @@
 //! The registry on a real store with a data plane that only remembers.
 
+mod canary;
+mod conflicts;
+mod exchange;
+mod following;
+mod large;
+mod merging;
+mod race;
 mod writes;
 
 use std::path::{Path, PathBuf};
@@ -117,6 +124,15 @@ fn by() -> Change {
 
 fn when(object: &Object) -> Change {
     Change { if_match: Some(IfMatch::parse(object.etag.as_str())), ..by() }
+}
+
+/// Looks until something is so, at most 20 s.
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begin = std::time::Instant::now();
+    while !is_so() {
+        assert!(begin.elapsed().as_secs() < 20, "{what} did not come about");
+        std::thread::park_timeout(std::time::Duration::from_millis(5));
+    }
 }
 
 fn body(value: &Value) -> Body {

@@ -165,7 +165,11 @@ impl Registry {
         let store = self.writer()?;
         let inner = Arc::clone(&self.inner);
         let catalog = change.catalog.clone();
-        let done = store.write(move |tx| inner.transact(tx, action, &change, edit)).await?;
+        let done = store.write(move |tx| inner.transact(tx, action, &change, edit)).await;
+        if let Err(RegistryError::Stale { .. }) = done {
+            self.hurry();
+        }
+        let done = done?;
         let applied = match self.inner.settle(&done) {
             Ok(applied) => applied,
             Err(error) => {
@@ -322,8 +326,9 @@ fn changed(before: &State, after: &State) -> Vec<String> {
     const SHOWN_MAX: usize = 100;
     let none = Body::new();
     let mut out = Vec::new();
+    let known = before.by_id();
     for object in &after.objects {
-        let old = before.object(&object.id).map_or(&none, |old| &old.body);
+        let old = known.get(object.id.as_str()).map_or(&none, |old| &old.body);
         let keys =
             object.body.keys().chain(old.keys().filter(|key| !object.body.contains_key(*key)));
         let differing = keys.filter(|key| object.body.get(*key) != old.get(*key));
