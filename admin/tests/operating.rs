@@ -96,7 +96,7 @@ fn backends_are_looked_at_checked_and_drained() {
         (&job["state"], &job["progress"]),
         (&json!("done"), &json!({"done": 1, "total": 1}))
     );
-    assert_eq!(job["detail"][0]["checked"], true);
+    assert_eq!(job["detail"]["backends"][0]["checked"], true);
     assert_eq!(world.plane.probes.load(Ordering::SeqCst), 1);
     let health = world.get("/admin/backends/b/health").expect(200).json();
     assert_eq!(health["planes"][0]["last_check"]["ok"], true);

@@ -35,8 +35,8 @@ pub(crate) struct Job {
     state: &'static str,
     /// How far it is.
     progress: Steps,
-    /// What it found, or why it failed.
-    #[schema(value_type = Object)]
+    /// What it found, or why it failed; null until there is something.
+    #[schema(value_type = Object, nullable = true)]
     detail: Value,
     /// When it was asked for.
     #[schema(format = DateTime, example = "2026-03-01T09:30:00.000Z")]
@@ -85,6 +85,7 @@ pub(crate) fn accepted(job: StoredJob) -> Response {
 /// What the document says of a route that begins a job.
 pub(crate) fn begins(operation: Operation, kind: &str) -> Operation {
     operation
+        .repeatable()
         .gives::<Job>(202, "The job; look at `Location` for its progress.", example(kind))
         .header(202, "Location", "Where the job is.")
 }

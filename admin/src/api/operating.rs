@@ -260,5 +260,5 @@ fn found(views: &[(String, Vec<BackendView>)], since: Duration) -> Value {
         })
     };
     let all = views.iter().flat_map(|(plane, views)| views.iter().map(|view| one(plane, view)));
-    Value::Array(all.collect())
+    json!({ "backends": all.collect::<Vec<_>>() })
 }
