@@ -6,7 +6,6 @@ use std::thread;
 use std::time::Duration;
 
 use super::error::RegistryError;
-use super::open::check_auth;
 use super::state::State;
 use super::{Inner, Registry, lock};
 use crate::store::{Store, StoreError};
@@ -56,16 +55,11 @@ impl Registry {
             }
         })?;
         if let Some(state) = state {
-            // A write of this process may have come in between. Only a file that was put back has an older revision.
-            let now = lock(&self.inner.current).state.revision;
-            if now == known && state.revision != now {
-                check_auth(&lock(&self.inner.current).base.loaded.config, &state)?;
-                self.renew(state, None)?;
-                tracing::info!("the registry follows a change by another process");
-            } else if state.revision != now {
-                // Look again.
+            // Where a write of this process came in between, the next look finds out.
+            if !self.renew(Some((state, known)), None)? {
                 return Ok(());
             }
+            tracing::info!("the registry follows a change by another process");
         }
         *seen = Some(version);
         Ok(())

@@ -44,7 +44,6 @@ impl Registry {
             tracing::error!(store = %path.display(), "{why}");
         }
         let started = Arc::new(base.loaded.config.clone());
-        check_auth(&started, &state)?;
         let inner = Inner {
             vault,
             publish,
@@ -62,7 +61,7 @@ impl Registry {
             }),
         };
         let registry = Self { inner: Arc::new(inner) };
-        registry.renew(state, None)?;
+        registry.renew(Some((state, 0)), None)?;
         Ok(registry)
     }
 
@@ -72,12 +71,7 @@ impl Registry {
     /// # Errors
     /// [`RegistryError::AuthUnsaid`], [`RegistryError::Publish`]; the old base stays.
     pub fn set_base(&self, base: Base) -> Result<Applied, RegistryError> {
-        let state = {
-            let current = lock(&self.inner.current);
-            check_auth(&base.loaded.config, &current.state)?;
-            State::clone(&current.state)
-        };
-        self.renew(state, Some(base))?;
+        self.renew(None, Some(base))?;
         let current = lock(&self.inner.current);
         Ok(Applied {
             version: current.applied,
@@ -86,10 +80,21 @@ impl Registry {
         })
     }
 
-    /// Puts a state that was read, or a new base, into force, and writes down which objects take no part.
-    pub(super) fn renew(&self, mut state: State, base: Option<Base>) -> Result<(), RegistryError> {
+    /// Puts a new base, or what was read of the store, into force, and writes down which objects take no part. With what was read comes
+    /// the revision that it is meant to replace: where something else has come into force since, nothing is done, and `false` says so.
+    pub(super) fn renew(
+        &self,
+        read: Option<(State, u64)>,
+        base: Option<Base>,
+    ) -> Result<bool, RegistryError> {
         let mut current = lock(&self.inner.current);
+        let mut state = match read {
+            None => State::clone(&current.state),
+            Some((state, known)) if known == current.state.revision => state,
+            Some(_) => return Ok(false),
+        };
         let base = base.map_or_else(|| Arc::clone(&current.base), Arc::new);
+        check_auth(&base.loaded.config, &state)?;
         let desired = Arc::new(self.inner.merge(&base, &state));
         let read = state.clone();
         state.set_disabled(&desired.conflicts);
@@ -102,7 +107,7 @@ impl Registry {
         // The store's thread takes this lock too, so it must not be held while that thread is waited for.
         drop(current);
         self.note(&read, &state, &before, now);
-        Ok(())
+        Ok(true)
     }
 
     /// Writes down what took part and what did not. Best effort: no merge needs it.
@@ -162,7 +167,7 @@ pub(super) fn tell_conflicts(
 }
 
 /// Open access is the default only as long as no key was ever configured (DESIGN 9).
-pub(super) fn check_auth(config: &Config, state: &State) -> Result<(), RegistryError> {
+fn check_auth(config: &Config, state: &State) -> Result<(), RegistryError> {
     if state.keys_ever && !config.auth.said {
         return Err(RegistryError::AuthUnsaid);
     }
