@@ -13,6 +13,8 @@ from gateway import Gateway, Upstream, backend
 
 # Served by the vLLM-like upstream; the second has the two characters that clients treat in a special way in paths.
 TINY, SLASHED = "tiny", "lib/tiny:v1"
+# The same, with its answers kept.
+CACHED = "cached"
 # Served by an upstream of its own: a backend that answers with Retry-After is left alone for so long.
 LIMITED = "limited"
 # Served by the Ollama-like upstream, which lists it as `llama:latest`.
@@ -23,6 +25,9 @@ SETTINGS = """
 first_event = "2s"
 idle = "2s"
 response = "2s"
+[[model]]
+name = "cached"
+cache = true
 """
 
 
@@ -30,7 +35,7 @@ response = "2s"
 def stage():
     """Yields (gateway, vLLM-like upstream, the upstream that limits)."""
     with contextlib.ExitStack() as stack:
-        vllm = stack.enter_context(Upstream("vllm", TINY, SLASHED))
+        vllm = stack.enter_context(Upstream("vllm", TINY, SLASHED, CACHED))
         ollama = stack.enter_context(Upstream("ollama", LLAMA))
         limited = stack.enter_context(Upstream("plain", LIMITED))
         backends = [
@@ -39,7 +44,7 @@ def stage():
             backend("limited", "openai", limited.url),
         ]
         gateway = stack.enter_context(Gateway(backends, SETTINGS))
-        gateway.await_models(TINY, SLASHED, f"{LLAMA}:latest", LIMITED)
+        gateway.await_models(TINY, SLASHED, CACHED, f"{LLAMA}:latest", LIMITED)
         yield gateway, vllm, limited
 
 
