@@ -69,6 +69,7 @@ impl Compiler<'_> {
                 table.place_of("cache"),
                 what,
             ));
+            self.kept_somewhere(table, spec, config);
         }
         let allowed = allowed(spec, &config.snapshot);
         if allowed.is_empty() {
@@ -95,6 +96,21 @@ impl Compiler<'_> {
                 "until one does, every request for the model is answered 503 region_unavailable",
             ));
         }
+    }
+
+    /// Answers of a strict model are kept only where it is known that they may be.
+    fn kept_somewhere(&mut self, table: &Table, spec: &ModelSpec, config: &Config) {
+        let allowed = allowed(spec, &config.snapshot);
+        let redis = config.redis.as_ref().and_then(|redis| redis.region.as_ref());
+        let tiers = [config.snapshot.server_region.as_ref(), redis];
+        if tiers.iter().flatten().any(|region| allowed.contains(region)) {
+            return;
+        }
+        let message = format!("answers of {} are cached nowhere: it is strict", spec.name);
+        self.out.push(
+            Diagnostic::warning(Code::Unused, table.place_of("cache"), message)
+                .help("say that this gateway or its Redis is in an allowed region: `server.region`, `redis.region`"),
+        );
     }
 
     /// Heads outside the regions that their model allows.

@@ -30,7 +30,6 @@ const ENFORCED: &[RestrictionKind] = &[
     RestrictionKind::KeyLimits,
     RestrictionKind::StrictResidency,
     RestrictionKind::LocalInference,
-    // Nothing is cached yet, so no copy can be outside.
     RestrictionKind::ModelCacheRegion,
 ];
 
