@@ -35,7 +35,7 @@ fn start(upstream: &Upstream) -> DataPlane {
     let home = RegionName::try_from("eu").unwrap();
     let spec = SnapshotSpec {
         backends: vec![BackendSpec::new(name, Kind::Vllm, upstream.url(), home)],
-        auth: AuthSpec { required: true },
+        auth: AuthSpec { required: true, ..AuthSpec::default() },
         keys: vec![key("one", "a"), key("two", "a"), key("three", "b")],
         cache: CacheSpec { default: true, ..CacheSpec::default() },
         ..SnapshotSpec::default()
