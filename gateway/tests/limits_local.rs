@@ -8,7 +8,7 @@ use loadtest::{At, How, Script, Upstream, Writes};
 use support::client::{chat_body, request};
 use support::{Gateway, Reply, tiny_backend, wait_until};
 
-const SECRET: &str = "sk-limits-0001";
+const SECRET: &str = "sk-limits-test-0001";
 
 /// A gateway with one key, which has these limits.
 fn with(limits: &str) -> (Upstream, Gateway) {

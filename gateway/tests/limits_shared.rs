@@ -13,7 +13,7 @@ use support::process::load;
 use support::redis::{Redis, table_at};
 use support::{Gateway, Reply, tiny_backend, wait_until};
 
-const SECRET: &str = "sk-limits-0002";
+const SECRET: &str = "sk-limits-test-0002";
 /// How unevenly the load comes, requests per second each.
 const RATES: [f64; 3] = [35.0, 12.0, 3.0];
 

@@ -31,7 +31,8 @@ for i = 1, count do
   local cost, tolerance = tonumber(ARGV[4 * i + 1]), tonumber(ARGV[4 * i + 2])
   local owed = tonumber(ARGV[4 * i + 3])
   local tat = tonumber(stored[i] or nil) or now
-  if tat ~= tat then tat = now end
+  -- No charge reaches that far: a value of somebody else's.
+  if tat ~= tat or tat > now + 4e12 then tat = now end
   if owed > 0 then
     late = true
     tat = math.min(tat + owed, now + tolerance)

@@ -76,6 +76,16 @@ impl Redis {
         table_at(self.addr)
     }
 
+    /// Sends commands as words, on one connection; the answer to the last.
+    pub fn pipeline(&self, commands: &[&str]) -> String {
+        let mut stream = TcpStream::connect(self.addr).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        stream.write_all((commands.join("\r\n") + "\r\n").as_bytes()).unwrap();
+        let mut stream = BufReader::new(stream);
+        let answers = commands.iter().map(|_| read(&mut stream).unwrap());
+        answers.last().unwrap_or_default()
+    }
+
     /// Sends one command and gives its answer as text.
     pub fn ask(&self, command: &[&str]) -> String {
         ask(self.addr, command).unwrap()
