@@ -376,9 +376,7 @@ impl Reading {
                 self.clean = bytes.ends_with(b"\n\n")
                     || bytes.ends_with(b"\r\n\r\n")
                     || bytes.ends_with(b"\r\r");
-                if let Some(report) = report.as_deref_mut().filter(|_| self.stream) {
-                    report.heard(&bytes);
-                }
+                report.iter_mut().for_each(|report| report.heard(&bytes));
                 if let (Some(end), Some(report)) = (end, report) {
                     conclude(report, end);
                 }
