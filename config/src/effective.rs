@@ -178,6 +178,9 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     if old.admin.mode != new.admin.mode {
         keys.push("admin.mode");
     }
+    if old.admin.listen != new.admin.listen {
+        keys.push("admin.listen");
+    }
     if old.log.format != new.log.format {
         keys.push("log.format");
     }

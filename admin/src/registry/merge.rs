@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use config::{Code, Diagnostic, Extra, Loaded, Place, ProcessEnvironment, Report, Severity};
 
+use router::spec::SnapshotSpec;
+
 use super::Compile;
 use super::base::Base;
 use super::credentials::{Answers, Credentials};
@@ -49,7 +51,7 @@ pub fn merge(
     };
     conflicts.sort_by(|a: &Conflict, b| (a.kind, &a.name, &a.id).cmp(&(b.kind, &b.name, &b.id)));
     let index = Index::build(base, &loaded, stored, overrides, &conflicts, credentials);
-    let spec = compile(&loaded.config);
+    let spec = SnapshotSpec { revision, ..compile(&loaded.config) };
     Desired { revision, spec, conflicts, loaded: Arc::new(loaded), index }
 }
 

@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use config::{Config, ProcessEnvironment};
+use admin::registry::Base;
 use loadtest::{Profile, Script, Upstream};
 use router::spec::Kind;
 
-use super::{output, serve};
+use super::{check, local, output, serve};
 
 /// The model that all three serve.
 const MODEL: &str = "demo";
@@ -83,20 +83,27 @@ impl Drop for Scripted {
 
 /// Serves until a signal.
 pub(crate) fn run() -> ExitCode {
-    let mut config = config::defaults(&ProcessEnvironment).config;
-    // No load balancer has to notice.
-    config.server.drain.grace = Duration::ZERO;
-    serve::start_log(&config);
-    let servers = match start_servers(&mut config) {
-        Ok(servers) => Arc::new(Mutex::new(servers)),
+    let servers = match start_servers() {
+        Ok(servers) => servers,
         Err(error) => {
             output::err(&format!("error: the scripted servers cannot be started: {error}"));
             return ExitCode::FAILURE;
         }
     };
+    let listed: Vec<_> = servers.iter().map(|one| (one.name, one.kind, one.address)).collect();
+    let servers = Arc::new(Mutex::new(servers));
+    // What is tried out here goes with the demo.
+    let folder = std::env::temp_dir().join(format!("forebay-demo-{}", std::process::id()));
+    let store = folder.join("forebay.db");
+    let tables = format!("[server.drain]\ngrace = \"0s\"\n[store]\npath = {store:?}\n");
+    let loaded = match local::load_servers(&listed, &tables) {
+        Ok(loaded) => loaded,
+        Err(report) => return check::refuse(&report),
+    };
+    serve::start_log(&loaded.config);
     let keeper = Arc::clone(&servers);
     thread::spawn(move || keep(&keeper));
-    let code = serve::serve(&config, |data_plane| {
+    let code = serve::serve(Base::builtin(loaded), None, |data_plane, _| {
         let base = format!("http://{}", data_plane.public_addr());
         output::out(&format!(
             "a stream:   curl -N {base}/v1/chat/completions -H 'content-type: application/json' \
@@ -105,13 +112,13 @@ pub(crate) fn run() -> ExitCode {
              word another server answers, after it the stream ends in an error event, never as if it \
              were whole"
         ));
-        Ok(None)
     });
+    let _ = std::fs::remove_dir_all(folder);
     servers.lock().unwrap_or_else(PoisonError::into_inner).clear();
     code
 }
 
-fn start_servers(config: &mut Config) -> std::io::Result<Vec<Scripted>> {
+fn start_servers() -> std::io::Result<Vec<Scripted>> {
     let mut servers = Vec::new();
     for (name, kind) in BACKENDS {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
@@ -121,7 +128,6 @@ fn start_servers(config: &mut Config) -> std::io::Result<Vec<Scripted>> {
         let pid = server.start()?;
         output::out(&format!("{name}: a scripted {} on {address}, pid {pid}", kind.as_str()));
         servers.push(server);
-        serve::add_backend(config, name, kind, address);
     }
     Ok(servers)
 }

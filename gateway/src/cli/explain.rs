@@ -4,26 +4,27 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use config::{Config, KeyConfig, ProcessEnvironment};
+use config::{Config, KeyConfig};
 use gateway::{Surveyed, survey};
 use router::Operation;
 use router::explain::{ExplainedTier, Explanation, Verdict, explain};
 use router::plan::{PlanError, Query};
 
-use super::{Asked, Explain, check, output, serve, settings};
+use super::{Asked, Explain, ask, check, local, output, settings};
 
 /// Prints the plan; 0 when a request would be tried somewhere.
 pub(crate) fn run(args: &Explain) -> ExitCode {
-    let mut config = match &args.config {
-        Some(path) => match check::load(path) {
-            Ok(loaded) => loaded.config,
-            Err(code) => return code,
-        },
-        None => config::defaults(&ProcessEnvironment).config,
-    };
-    if args.config.is_none() {
-        serve::look_around(&mut config);
+    if let Some(url) = &args.admin {
+        return ask::run(args, url);
     }
+    let loaded = match &args.config {
+        Some(path) => check::load(path),
+        None => local::load().map_err(|report| check::refuse(&report)),
+    };
+    let config = match loaded {
+        Ok(loaded) => loaded.config,
+        Err(code) => return code,
+    };
     let key = match key(&config, args.key.as_deref()) {
         Ok(key) => key,
         Err(message) => {
@@ -66,7 +67,7 @@ pub(crate) fn run(args: &Explain) -> ExitCode {
     }
 }
 
-const fn operation(asked: Asked) -> Operation {
+pub(super) const fn operation(asked: Asked) -> Operation {
     match asked {
         Asked::Chat => Operation::ChatCompletions,
         Asked::Completions => Operation::Completions,

@@ -1,16 +1,22 @@
 //! Commands and their exit codes.
 
+mod ask;
 mod check;
+mod control;
 #[cfg(feature = "demo")]
 mod demo;
 mod explain;
 mod healthcheck;
+mod local;
 mod logging;
 mod notify;
 mod output;
+mod publisher;
 mod reload;
 mod serve;
 mod settings;
+mod sidecar;
+mod signals;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -35,6 +41,8 @@ struct Cli {
 enum Command {
     /// Serve the API
     Serve(Serve),
+    /// Serve the admin API alone, beside data planes with `admin.mode = "sidecar"` on the same store
+    Admin(Admin),
     /// Validate configuration files: every error at once, with its place
     Check(Check),
     /// Show where a request for a model would go now, and why
@@ -44,6 +52,8 @@ enum Command {
     Config(ConfigCommand),
     /// Print the JSON Schema of the configuration file
     Schema,
+    /// Print the OpenAPI document of the admin API
+    Openapi,
     /// Ask a running gateway whether it is ready; for containers
     Healthcheck(Healthcheck),
     /// Serve in front of three scripted servers, one of which dies now and then
@@ -70,6 +80,12 @@ pub(crate) struct Explain {
     /// A TOML file or a folder of them; without it, what is found on this host
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// A running admin API, as http://127.0.0.1:8081; it knows the live state
+    #[arg(long, value_name = "URL", conflicts_with = "config")]
+    admin: Option<String>,
+    /// Its token; without it, FOREBAY_ADMIN_TOKEN
+    #[arg(long, requires = "admin")]
+    token: Option<String>,
     /// The region that the request asks for
     #[arg(long)]
     region: Option<String>,
@@ -112,6 +128,14 @@ pub(crate) struct Serve {
     /// Start from the last good configuration when the file is broken
     #[arg(long, requires = "config")]
     last_good: bool,
+}
+
+/// `forebay admin`
+#[derive(Args)]
+pub(crate) struct Admin {
+    /// A TOML file or a folder of them: the same that the data planes have
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
 }
 
 /// `forebay check`
@@ -163,11 +187,16 @@ pub(crate) enum ConfigCommand {
 pub(crate) fn run() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(args) => serve::run(&args),
+        Command::Admin(args) => sidecar::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Config(command) => check::config(&command),
         Command::Schema => {
             output::out(&config::schema());
+            ExitCode::SUCCESS
+        }
+        Command::Openapi => {
+            output::out(&admin::api::openapi());
             ExitCode::SUCCESS
         }
         Command::Healthcheck(args) => healthcheck::run(&args),

@@ -3,25 +3,88 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
 use std::{io, thread};
 
+use admin::registry::{Applied, Base, Registry, RegistryError};
 use config::{
     Config, LastGood, Loaded, LogLevel, ProcessEnvironment, Report, Style, WatchOptions, Watcher,
 };
-use gateway::DataPlane;
+use gateway::{DataPlane, StartError};
+use router::planes::Publish;
 
 use super::logging::LogHandle;
 use super::serve;
 use super::settings::{settings, snapshot};
 
+/// How long somebody waits to hear what came of a reload.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What came of a reload: what is in force now, or in words why everything stays.
+type Outcome = Result<Applied, String>;
+
 /// Asks for a reload; asking again before it has begun changes nothing.
 #[derive(Clone)]
-pub(crate) struct Trigger(SyncSender<()>);
+pub(crate) struct Trigger(SyncSender<Option<SyncSender<Outcome>>>);
 
 impl Trigger {
     pub(crate) fn reload(&self) {
         // A full queue already says it.
-        let _ = self.0.try_send(());
+        let _ = self.0.try_send(None);
+    }
+
+    /// For whoever wants to know what came of it.
+    pub(crate) fn for_api(&self) -> admin::api::Reload {
+        let asked = self.0.clone();
+        Arc::new(move || {
+            let (reply, told) = sync_channel(1);
+            let gone = || "the process is ending".to_owned();
+            asked.send(Some(reply)).map_err(|_| gone())?;
+            told.recv_timeout(PATIENCE).unwrap_or_else(|_| Err(gone()))
+        })
+    }
+}
+
+/// What a reload changes.
+pub(crate) struct Target {
+    /// `None` = there is none in this process.
+    pub(crate) data_plane: Option<Arc<DataPlane>>,
+    /// What holds the stored objects; `None` = there are none.
+    pub(crate) registry: Option<Registry>,
+}
+
+/// Why a configuration is not used.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+}
+
+impl Target {
+    /// Puts a configuration in force, together with what is stored.
+    fn apply(&self, loaded: &Loaded) -> Result<Applied, Refused> {
+        let config = &loaded.config;
+        let mut outcome = Applied::default();
+        let mut publish = || {
+            if let Some(registry) = &self.registry {
+                outcome = registry.set_base(Base::of_files(loaded.clone()))?;
+            } else if let Some(data_plane) = &self.data_plane {
+                let version = data_plane.publish(snapshot(config)).map_err(StartError::Build)?;
+                outcome.version = Some(version);
+            }
+            Ok::<_, Refused>(outcome.version.unwrap_or_default())
+        };
+        let restart = match &self.data_plane {
+            Some(data_plane) => {
+                let listen = config.ops.listen;
+                data_plane.apply_with(&settings(config), listen, publish)?.needs_restart
+            }
+            None => publish().map(|_| Vec::new())?,
+        };
+        outcome.needs_restart.extend(restart);
+        Ok(outcome)
     }
 }
 
@@ -30,7 +93,7 @@ struct Reloader {
     path: PathBuf,
     /// What is watched.
     files: Vec<PathBuf>,
-    data_plane: Arc<DataPlane>,
+    target: Target,
     log: LogHandle,
     last_good: LastGood,
     /// What cannot change while running is still as this says.
@@ -46,7 +109,7 @@ struct Reloader {
 pub(crate) fn start(
     path: PathBuf,
     running: Loaded,
-    data_plane: Arc<DataPlane>,
+    target: Target,
     log: LogHandle,
 ) -> io::Result<Trigger> {
     let (sender, asked) = sync_channel(1);
@@ -63,7 +126,7 @@ pub(crate) fn start(
         keep(&last_good, &running);
     }
     let (level, started) = (running.config.log.level, running.config);
-    let reloader = Reloader { path, files, data_plane, log, last_good, started, level };
+    let reloader = Reloader { path, files, target, log, last_good, started, level };
     thread::Builder::new()
         .name("reload".to_owned())
         .spawn(move || reloader.run(&asked, &watcher))?;
@@ -84,18 +147,23 @@ fn keep(last_good: &LastGood, loaded: &Loaded) {
 }
 
 impl Reloader {
-    fn run(mut self, asked: &Receiver<()>, watcher: &Watcher) {
-        while asked.recv().is_ok() {
+    fn run(mut self, asked: &Receiver<Option<SyncSender<Outcome>>>, watcher: &Watcher) {
+        while let Ok(reply) = asked.recv() {
             watcher.about_to_read(&self.files);
-            match config::load(std::slice::from_ref(&self.path), &ProcessEnvironment) {
+            let outcome = match config::load(std::slice::from_ref(&self.path), &ProcessEnvironment)
+            {
                 Ok(loaded) => {
                     self.watch(watcher, loaded.files.clone());
-                    self.apply(&loaded);
+                    self.apply(&loaded)
                 }
                 Err(report) => {
                     self.watch(watcher, report.files.clone());
-                    self.refuse(&report);
+                    self.refuse(&report)
                 }
+            };
+            // Whoever asked may have given up.
+            if let Some(reply) = reply {
+                let _ = reply.try_send(outcome);
             }
         }
     }
@@ -105,19 +173,17 @@ impl Reloader {
         watcher.set_files(files);
     }
 
-    fn apply(&mut self, loaded: &Loaded) {
+    fn apply(&mut self, loaded: &Loaded) -> Outcome {
         if let Some(report) = serve::unenforced(loaded) {
-            self.refuse(&report);
-            return;
+            return self.refuse(&report);
         }
         let config = &loaded.config;
         // Before the rest, so that everything is done when the reload counts as done.
         self.log.set_level(config.log.level.as_str());
-        let applied = self.data_plane.apply(&settings(config), config.ops.listen, snapshot(config));
-        match applied {
-            Ok(applied) => {
-                let mut restart = config::needs_restart(&self.started, config);
-                restart.extend(applied.needs_restart);
+        match self.target.apply(loaded) {
+            Ok(mut applied) => {
+                let restart = &mut applied.needs_restart;
+                restart.extend(config::needs_restart(&self.started, config));
                 restart.sort_unstable();
                 restart.dedup();
                 tracing::info!(version = applied.version, "configuration reloaded");
@@ -129,17 +195,22 @@ impl Reloader {
                 }
                 keep(&self.last_good, loaded);
                 self.level = config.log.level;
+                Ok(applied)
             }
             Err(error) => {
                 self.log.set_level(self.level.as_str());
                 tracing::error!(%error, "the new configuration is not used; the old one stays");
+                Err(error.to_string())
             }
         }
     }
 
-    fn refuse(&self, report: &Report) {
+    fn refuse(&self, report: &Report) -> Outcome {
         let diagnostics = report.render(Style { color: false });
-        self.data_plane.plane().reloads.refused(&diagnostics);
+        if let Some(data_plane) = &self.target.data_plane {
+            data_plane.plane().reloads.refused(&diagnostics);
+        }
         tracing::error!(%diagnostics, "the new configuration is not used; the old one stays");
+        Err(diagnostics)
     }
 }

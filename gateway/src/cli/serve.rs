@@ -1,25 +1,27 @@
 //! `forebay serve`: the data plane from a configuration, until a signal ends it.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::net::TcpListener;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use admin::registry::{Base, Registry};
+use admin::store::Role;
 use config::{
-    Config, Diagnostic, LastGood, Loaded, LogFormat, ProcessEnvironment, Report, RestrictionKind,
+    AdminMode, Config, Diagnostic, LastGood, Loaded, LogFormat, ProcessEnvironment, Report,
+    RestrictionKind,
 };
-use gateway::{DataPlane, DrainSettings, Phase, StartError};
-use router::spec::{BackendSpec, Kind, RegionSpec};
-use router::{BackendName, RegionName};
-use tokio::runtime::Runtime;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use gateway::{DataPlane, StartError};
 
 use super::logging::{self, LogHandle};
 use super::notify::notify;
+use super::publisher::Publisher;
 use super::reload::{self, Trigger};
 use super::settings::{settings, snapshot};
-use super::{EXIT_CONFIG, Serve, check, output};
+use super::signals::Signals;
+use super::{EXIT_CONFIG, Serve, check, control, local, output};
 
 /// Restrictions that this build enforces. Serving with any other would be a lie, so `serve` refuses.
 const ENFORCED: &[RestrictionKind] = &[
@@ -33,19 +35,12 @@ const ENFORCED: &[RestrictionKind] = &[
     RestrictionKind::ModelCacheRegion,
 ];
 
-/// What is looked for on this host when there is no configuration file.
-const LOCAL: [(&str, Kind, u16); 2] =
-    [("local-ollama", Kind::Ollama, 11434), ("local-vllm", Kind::Vllm, 8000)];
-/// How long the look for a local server may take.
-const LOOK: Duration = Duration::from_millis(300);
 /// How long the last log lines may take.
 const FLUSH_LIMIT: Duration = Duration::from_secs(1);
-/// How long error events may take to get out at the very end.
-const ABORT_LIMIT: Duration = Duration::from_secs(2);
 
 /// Serves until SIGTERM or SIGINT.
 pub(crate) fn run(args: &Serve) -> ExitCode {
-    let mut loaded = match load(args) {
+    let loaded = match load(args) {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };
@@ -56,20 +51,18 @@ pub(crate) fn run(args: &Serve) -> ExitCode {
     for warning in &loaded.warnings {
         tracing::warn!(code = warning.code.number(), "{}", warning.message);
     }
-    let Some(path) = args.config.clone() else {
-        let found = look_around(&mut loaded.config);
-        return serve(&loaded.config, |data_plane| {
-            advise(data_plane, &loaded.config, &found);
-            Ok(None)
-        });
-    };
-    let config = loaded.config.clone();
-    serve(&config, |data_plane| reload::start(path, loaded, Arc::clone(data_plane), log).map(Some))
+    match &args.config {
+        Some(path) => serve(Base::of_files(loaded), Some((path.clone(), log)), |_, _| ()),
+        None => serve(Base::builtin(loaded), None, local::advise),
+    }
 }
 
 fn load(args: &Serve) -> Result<Loaded, ExitCode> {
-    let paths: Vec<_> = args.config.iter().cloned().collect();
-    let report = match config::load(&paths, &ProcessEnvironment) {
+    let read = match &args.config {
+        Some(path) => config::load(std::slice::from_ref(path), &ProcessEnvironment),
+        None => local::load(),
+    };
+    let report = match read {
         Ok(loaded) => return Ok(loaded),
         Err(report) => report,
     };
@@ -94,29 +87,25 @@ fn load(args: &Serve) -> Result<Loaded, ExitCode> {
     }
 }
 
-/// Starts the data plane, says where it listens, and stays until a signal. `started` may say more, and gives what a
-/// SIGHUP triggers.
+/// Starts the data plane and, unless it is elsewhere or off, the control plane beside it; says where they listen, and
+/// stays until a signal. With a path, the files are watched. `started` may say more.
 pub(crate) fn serve(
-    config: &Config,
-    started: impl FnOnce(&Arc<DataPlane>) -> io::Result<Option<Trigger>>,
+    base: Base,
+    watched: Option<(PathBuf, LogHandle)>,
+    started: impl FnOnce(&DataPlane, &Config),
 ) -> ExitCode {
     // Before anything else: a signal that came while starting would end the process without a word.
     let mut signals = match Signals::new() {
         Ok(signals) => signals,
         Err(error) => return cannot_start(&StartError::System(error)),
     };
-    let settings = settings(config);
-    let data_plane = match DataPlane::start(&settings, config.ops.listen, snapshot(config)) {
-        Ok(data_plane) => Arc::new(data_plane),
-        Err(error) => return cannot_start(&error),
+    let process = match Process::start(base) {
+        Ok(process) => process,
+        Err(code) => return code,
     };
-    output::out(&format!("listening on {}://{}", scheme(config), data_plane.public_addr()));
-    output::out(&format!("ops on http://{}", data_plane.ops_addr()));
-    let ended = started(&data_plane).map(|reload| {
-        notify("READY=1");
-        signals.serve(&data_plane, reload.as_ref());
-    });
-    data_plane.plane().log.flush(FLUSH_LIMIT);
+    let log = Arc::clone(&process.data_plane.plane().log);
+    let ended = process.run(watched, started, &mut signals);
+    log.flush(FLUSH_LIMIT);
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -126,7 +115,83 @@ pub(crate) fn serve(
     }
 }
 
-const fn scheme(config: &Config) -> &'static str {
+/// A serving process.
+struct Process {
+    loaded: Loaded,
+    data_plane: Arc<DataPlane>,
+    /// With its role in the store; `None` = no store is used.
+    registry: Option<(Registry, Role)>,
+    admin: Option<TcpListener>,
+}
+
+impl Process {
+    fn start(base: Base) -> Result<Self, ExitCode> {
+        let loaded = base.loaded.clone();
+        let config = &loaded.config;
+        let embedded = config.admin.mode == AdminMode::Embedded;
+        let admin = embedded.then(|| control::listen(&config.admin)).transpose()?;
+        let publisher = Arc::new(Publisher::default());
+        let registry = match control::role(config.admin.mode) {
+            Some(role) => {
+                let publish = Arc::clone(&publisher) as _;
+                Some((control::open(base, role, Some(publish))?, role))
+            }
+            None => None,
+        };
+        let spec = publisher.first().unwrap_or_else(|| snapshot(config));
+        let data_plane = DataPlane::start(&settings(config), config.ops.listen, spec)
+            .map(Arc::new)
+            .map_err(|error| cannot_start(&error))?;
+        publisher.run(&data_plane);
+        output::out(&format!("listening on {}://{}", scheme(config), data_plane.public_addr()));
+        output::out(&format!("ops on http://{}", data_plane.ops_addr()));
+        Ok(Self { loaded, data_plane, registry, admin })
+    }
+
+    fn run(
+        self,
+        watched: Option<(PathBuf, LogHandle)>,
+        started: impl FnOnce(&DataPlane, &Config),
+        signals: &mut Signals,
+    ) -> io::Result<()> {
+        let Self { loaded, data_plane, registry, admin } = self;
+        let config = loaded.config.clone();
+        if let Some((registry, role)) = &registry {
+            control::follow(registry, &config, *role)?;
+        }
+        let registry = registry.map(|(registry, _)| registry);
+        let target = reload::Target {
+            data_plane: Some(Arc::clone(&data_plane)),
+            registry: registry.clone(),
+        };
+        let reload =
+            watched.map(|(path, log)| reload::start(path, loaded, target, log)).transpose()?;
+        // Not to be dropped: other processes see this data plane through it.
+        let mut socket = None;
+        let mut api = None;
+        match (&registry, admin) {
+            (Some(registry), Some(listener)) => {
+                let planes = control::embedded(&data_plane, &config);
+                let token = config.admin.token.as_ref();
+                let asked = reload.as_ref().map(Trigger::for_api);
+                api = Some(control::Api::start(listener, registry, planes, token, asked)?);
+            }
+            (Some(_), None) => socket = control::planes(&data_plane, &config).1,
+            (None, _) => {}
+        }
+        started(&data_plane, &config);
+        notify("READY=1");
+        signals.serve(&data_plane, reload.as_ref());
+        // Last: whoever watches the end sees it to its end.
+        if let Some(api) = api {
+            api.end();
+        }
+        drop(socket);
+        Ok(())
+    }
+}
+
+pub(crate) const fn scheme(config: &Config) -> &'static str {
     if config.server.tls.is_some() { "https" } else { "http" }
 }
 
@@ -147,30 +212,6 @@ pub(crate) fn start_log(config: &Config) -> LogHandle {
         LogFormat::Json => Some(true),
     };
     logging::start(config.log.level.as_str(), json)
-}
-
-/// Adds the two servers that most people have; whichever is down joins when it comes up.
-pub(crate) fn look_around(config: &mut Config) -> Vec<(&'static str, bool)> {
-    let mut found = Vec::new();
-    for (name, kind, port) in LOCAL {
-        let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
-        found.push((name, TcpStream::connect_timeout(&address, LOOK).is_ok()));
-        add_backend(config, name, kind, address);
-    }
-    found
-}
-
-/// Adds a backend on this host in the home region.
-pub(crate) fn add_backend(config: &mut Config, name: &str, kind: Kind, address: SocketAddr) {
-    let snapshot = &mut config.snapshot;
-    let home = snapshot.default_region.clone().map_or_else(|| RegionName::try_from("local"), Ok);
-    if let (Ok(name), Ok(home)) = (BackendName::try_from(name), home) {
-        if !snapshot.regions.iter().any(|region| region.name == home) {
-            snapshot.regions.push(RegionSpec { name: home.clone(), neighbours: Vec::new() });
-        }
-        let url = format!("http://{address}");
-        snapshot.backends.push(BackendSpec::new(name, kind, url, home));
-    }
 }
 
 fn cannot_start(error: &StartError) -> ExitCode {
@@ -194,91 +235,4 @@ fn cannot_start(error: &StartError) -> ExitCode {
         StartError::Build(_) | StartError::Tls(_) => ExitCode::from(EXIT_CONFIG),
         StartError::System(_) | StartError::Metrics(_) | StartError::Stopping => ExitCode::FAILURE,
     }
-}
-
-/// Says what was found on this host, and how a first request looks.
-fn advise(data_plane: &DataPlane, config: &Config, found: &[(&'static str, bool)]) {
-    for ((name, up), (_, _, port)) in found.iter().zip(LOCAL) {
-        let state = if *up { "found" } else { "not there yet" };
-        output::out(&format!("{name} (127.0.0.1:{port}): {state}"));
-    }
-    if found.iter().all(|(_, up)| !up) {
-        output::out(
-            "no inference server was found: start Ollama (`ollama serve`) or vLLM and it is picked \
-             up by itself, or name your servers in a file (`forebay serve --config FILE`, see \
-             config/examples)",
-        );
-    }
-    let base = format!("{}://{}", scheme(config), data_plane.public_addr());
-    output::out(&format!(
-        "try: curl {base}/v1/models\n     curl {base}/v1/chat/completions \
-         -H 'content-type: application/json' \\\n       -d '{{\"model\": \"NAME\", \"messages\": \
-         [{{\"role\": \"user\", \"content\": \"Hello\"}}]}}'"
-    ));
-}
-
-/// What the process is told from outside, and the runtime that hears it.
-struct Signals {
-    runtime: Runtime,
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let entered = runtime.enter();
-        let terminate = signal(SignalKind::terminate())?;
-        let interrupt = signal(SignalKind::interrupt())?;
-        let hangup = signal(SignalKind::hangup())?;
-        drop(entered);
-        Ok(Self { runtime, terminate, interrupt, hangup })
-    }
-
-    /// Waits for a signal, then lets running answers finish: grace, drain, error events. A second signal ends at once;
-    /// SIGHUP reloads.
-    fn serve(&mut self, data_plane: &DataPlane, reload: Option<&Trigger>) {
-        let Self { runtime, terminate, interrupt, hangup } = self;
-        runtime.block_on(async {
-            let mut next = async || loop {
-                tokio::select! {
-                    _ = terminate.recv() => return,
-                    _ = interrupt.recv() => return,
-                    _ = hangup.recv() => reload.map_or((), Trigger::reload),
-                }
-            };
-            next().await;
-            tokio::select! {
-                () = wind_down(data_plane, data_plane.drain()) => {}
-                () = next() => tracing::warn!("a second signal: stopping at once"),
-            }
-        });
-    }
-}
-
-async fn wind_down(data_plane: &DataPlane, drain: DrainSettings) {
-    notify("STOPPING=1");
-    tracing::info!(grace = ?drain.grace, "stopping: not ready any more, still accepting; a second signal stops at once");
-    data_plane.advance(Phase::Grace);
-    tokio::time::sleep(drain.grace).await;
-    tracing::info!(timeout = ?drain.timeout, "stopping: running answers may finish");
-    data_plane.advance(Phase::Draining);
-    let plane = Arc::clone(data_plane.plane());
-    if !drained(&plane, drain.timeout).await {
-        tracing::warn!("stopping: answers that still run end in an error");
-        data_plane.advance(Phase::Aborting);
-        drained(&plane, ABORT_LIMIT).await;
-    }
-    tracing::info!("stopped");
-}
-
-/// Looks until the last connection is gone, at most `limit`.
-async fn drained(plane: &gateway::Plane, limit: Duration) -> bool {
-    let all_gone = async {
-        while plane.connections() > 0 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(limit, all_gone).await.is_ok()
 }
