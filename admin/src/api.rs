@@ -41,6 +41,7 @@ mod storage;
 mod tag;
 mod token;
 mod tokens;
+mod versions;
 mod world;
 
 use std::io;
@@ -101,6 +102,7 @@ fn routes() -> Vec<Route> {
     routes.extend(region::routes());
     routes.extend(token::routes());
     routes.extend(configuration::routes());
+    routes.extend(versions::routes());
     routes.extend(audit::routes());
     routes.extend(planes::routes());
     routes.extend(explain::routes());

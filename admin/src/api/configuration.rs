@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use axum::body::Body;
-use axum::extract::{Path as PathParts, Request, State};
+use axum::extract::{Request, State};
 use axum::response::Response;
 use config::Environment;
 use http::header::CONTENT_TYPE;
@@ -14,65 +14,20 @@ use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::api::call::Call;
-use crate::api::extract::{Json, Query, expect_type, read};
-use crate::api::moment;
+use crate::api::extract::{Query, expect_type, read};
 use crate::api::object::{json_response, versions};
 use crate::api::operation::Operation;
-use crate::api::page::{self, Page};
 use crate::api::problem::{Flaw, Kind, Problem};
 use crate::api::route::Route;
 use crate::api::state::Api;
-use crate::registry::{Applied, Problem as Mistake};
+use crate::registry::{Applied, Problem as Mistake, Written};
 use crate::role::Role;
-use crate::store::VersionHead;
+use crate::store::StoreError;
 
 /// Largest TOML text that is taken, in bytes.
 const TEXT_MAX: usize = 16 << 20;
 const TOML: &str = "application/toml";
 const EXAMPLE: &str = "version = 1\n\n[[backend]]\nname = \"eu-vllm-1\"\nkind = \"vllm\"\nurl = \"http://10.0.0.4:8000\"\n";
-
-/// A version of what is stored.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Version {
-    /// Counts from 1.
-    number: u64,
-    /// When it was made.
-    #[schema(format = DateTime, example = "2026-03-01T09:30:00.000Z")]
-    at: String,
-    /// The name of the token that made it.
-    author: String,
-    /// What changed.
-    #[schema(example = "create backend \"eu-vllm-1\"")]
-    summary: String,
-    /// The stored objects and overrides of that version as TOML; only where one version is asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    toml: Option<String>,
-}
-
-/// Which versions.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(crate) struct Which {
-    /// Most entries of the page.
-    #[param(minimum = 1, maximum = 500, default = 100)]
-    limit: Option<u32>,
-    /// The page's beginning, from `next_cursor` of the page before.
-    cursor: Option<String>,
-}
-
-/// Two versions.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(crate) struct Between {
-    /// The older version.
-    #[param(minimum = 1)]
-    from: u64,
-    /// The newer version.
-    #[param(minimum = 1)]
-    to: u64,
-}
 
 /// How an import is done.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -83,15 +38,6 @@ pub(crate) struct How {
     #[serde(default)]
     #[param(default = false)]
     dry_run: bool,
-}
-
-/// Which version to go back to.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Rollback {
-    /// The version's number.
-    #[schema(minimum = 1, example = 17)]
-    version: u64,
 }
 
 /// What a change of the whole came to.
@@ -108,6 +54,18 @@ pub(crate) struct Outcome {
     changes: Option<Vec<String>>,
     /// What is doubtful.
     warnings: Vec<Flaw>,
+}
+
+impl Outcome {
+    /// Of a change that was made.
+    pub(crate) const fn of(done: &Written) -> Self {
+        Self {
+            version: Some(done.version),
+            applied: done.applied,
+            changes: None,
+            warnings: Vec::new(),
+        }
+    }
 }
 
 /// What a reload came to.
@@ -146,14 +104,6 @@ pub(crate) struct Checked {
 pub(crate) fn routes() -> Vec<Route> {
     let text = || json!({"type": "string"});
     let outcome = || json!({"version": 18, "applied": 4, "warnings": []});
-    let version = || {
-        json!({
-            "number": 17,
-            "at": "2026-03-01T09:30:00.000Z",
-            "author": "first",
-            "summary": "create backend \"eu-vllm-1\"",
-        })
-    };
     vec![
         Route::get(
             "/admin/config/effective",
@@ -183,45 +133,6 @@ pub(crate) fn routes() -> Vec<Route> {
             reload,
         ),
         Route::get(
-            "/admin/config/versions",
-            Role::Viewer,
-            Operation::new("listVersions", "config", "Lists the versions of what is stored")
-                .about("The newest first. Each change of a stored object or an override makes one.")
-                .query::<Which>()
-                .gives::<Page<Version>>(200, "A page.", json!({"data": [version()], "next_cursor": null})),
-            list,
-        ),
-        Route::get(
-            "/admin/config/versions/{number}",
-            Role::Viewer,
-            Operation::new("getVersion", "config", "Shows one version")
-                .gives::<Version>(200, "The version, with its text.", version())
-                .fails(&[Kind::NotFound])
-                .tagged(),
-            one,
-        ),
-        Route::get(
-            "/admin/config/diff",
-            Role::Viewer,
-            Operation::new("diffVersions", "config", "Shows what differs between two versions")
-                .about("A unified diff of their texts.")
-                .query::<Between>()
-                .gives_as(200, "text/plain", "The differences.", text(), json!("-weight = 1\n+weight = 2\n"))
-                .fails(&[Kind::NotFound]),
-            diff,
-        ),
-        Route::post(
-            "/admin/config/rollback",
-            Role::Admin,
-            Operation::new("rollbackConfig", "config", "Goes back to a version")
-                .about("Makes stored objects and overrides what they were then, as a new version. Files are not touched.")
-                .takes::<Rollback>(json!({"version": 17}))
-                .gives::<Outcome>(200, "It is in force.", outcome())
-                .fails(&[Kind::NotFound, Kind::Conflict])
-                .repeatable(),
-            rollback,
-        ),
-        Route::get(
             "/admin/export",
             Role::Viewer,
             Operation::new("exportRegistry", "config", "Exports the registry")
@@ -244,7 +155,8 @@ pub(crate) fn routes() -> Vec<Route> {
     ]
 }
 
-fn plain(media: &'static str, text: String) -> Response {
+/// A text under its media type.
+pub(crate) fn plain(media: &'static str, text: String) -> Response {
     let mut response = Response::new(Body::from(text));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media));
     response
@@ -318,7 +230,7 @@ async fn reload(call: Call) -> Result<Response, Problem> {
     if failed {
         entry.outcome = "failed".to_owned();
     }
-    let noted: Result<u64, crate::store::StoreError> =
+    let noted: Result<u64, StoreError> =
         call.api.store().write(move |tx| tx.add_audit(&entry)).await;
     if let Err(error) = noted {
         tracing::warn!(%error, "a reload is missing in the audit");
@@ -347,56 +259,6 @@ fn reloaded(applied: &Applied) -> Reloaded {
         needs_restart: applied.needs_restart.iter().map(|key| (*key).to_owned()).collect(),
         conflicts: conflicts.collect(),
     }
-}
-
-fn version(head: VersionHead, toml: Option<String>) -> Version {
-    Version {
-        number: head.number,
-        at: moment::show(head.at),
-        author: head.author,
-        summary: head.summary,
-        toml,
-    }
-}
-
-async fn list(State(api): State<Api>, Query(which): Query<Which>) -> Result<Response, Problem> {
-    let limit = page::limit(which.limit)?;
-    let before = page::number_of(which.cursor.as_deref())?;
-    let mut found = api.registry().versions(limit + 1, before).await?;
-    let more = found.len() > limit;
-    found.truncate(limit);
-    let next_cursor =
-        found.last().filter(|_| more).map(|last| page::cursor(&last.number.to_string()));
-    let data = found.into_iter().map(|head| version(head, None)).collect();
-    Ok(json_response(StatusCode::OK, &Page { data, next_cursor }))
-}
-
-async fn one(
-    State(api): State<Api>,
-    PathParts(number): PathParts<u64>,
-) -> Result<Response, Problem> {
-    let (head, toml) = api.registry().version(number).await?;
-    Ok(json_response(StatusCode::OK, &version(head, Some(toml))))
-}
-
-async fn diff(State(api): State<Api>, Query(between): Query<Between>) -> Result<Response, Problem> {
-    let text = api.registry().diff(between.from, between.to).await?;
-    Ok(plain("text/plain; charset=utf-8", text))
-}
-
-async fn rollback(call: Call, Json(body): Json<Rollback>) -> Result<Response, Problem> {
-    let world = call.api.world().await?;
-    let change = call.change(None, &world);
-    let done = call.api.registry().rollback(body.version, change).await?;
-    let outcome = Outcome {
-        version: Some(done.version),
-        applied: done.applied,
-        changes: None,
-        warnings: Vec::new(),
-    };
-    let mut response = json_response(StatusCode::OK, &outcome);
-    versions(&mut response, &done);
-    Ok(response)
 }
 
 async fn import(call: Call, Query(how): Query<How>, request: Request) -> Result<Response, Problem> {

@@ -77,7 +77,13 @@ impl Operation {
     }
 
     /// A body whose schema is given.
-    pub(crate) fn takes_as(mut self, media: &'static str, schema: Value, example: Value) -> Self {
+    pub(crate) fn takes_as(
+        mut self,
+        media: &'static str,
+        schema: impl Into<Value>,
+        example: impl Into<Value>,
+    ) -> Self {
+        let (schema, example) = (schema.into(), example.into());
         self.body = Some(json!({
             "required": true,
             "content": { media: {"schema": schema, "example": example} },
@@ -104,9 +110,10 @@ impl Operation {
         status: u16,
         media: &'static str,
         words: &str,
-        schema: Value,
-        example: Value,
+        schema: impl Into<Value>,
+        example: impl Into<Value>,
     ) -> Self {
+        let (schema, example) = (schema.into(), example.into());
         let answer = self.answers.entry(status).or_insert_with(|| json!({"description": words}));
         let mut content = json!({"schema": schema});
         if !example.is_null() {

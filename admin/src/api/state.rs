@@ -20,7 +20,6 @@ use crate::api::server::REQUESTS_MAX;
 use crate::api::storage::Storage;
 use crate::api::tokens::Tokens;
 use crate::api::world::{Routes, World};
-use crate::live::PlaneRef;
 use crate::registry::{Desired, Registry};
 
 /// The API's state; a clone is a reference to the same.
@@ -148,13 +147,5 @@ impl Api {
             tracing::error!(%error, "a defect: the work of a request panicked");
             Problem::new(Kind::Internal, "see the log under this request's id")
         })
-    }
-
-    /// The data planes.
-    ///
-    /// # Errors
-    /// As [`Self::blocking`].
-    pub(crate) async fn planes(&self) -> Result<Vec<PlaneRef>, Problem> {
-        self.blocking(|context| context.planes.all()).await
     }
 }

@@ -88,7 +88,7 @@ impl BackendStatus {
                 latency_ms: view.look.as_ref().map(|look| look.took.as_secs_f64() * 1e3),
             }),
             first_event_ms: status.first_event.map(|time| time.as_secs_f64() * 1e3),
-            error: trouble(view).map(str::to_owned).or_else(|| view.look.as_ref()?.error.clone()),
+            error: trouble(view),
             capabilities: operations.map(|operation| operation.as_str()).collect(),
             signals: status.signals.as_ref().map(|signals| Signals {
                 waiting: signals.waiting,
@@ -105,12 +105,14 @@ impl BackendStatus {
 }
 
 /// Why a backend is not online, in words.
-fn trouble(view: &BackendView) -> Option<&'static str> {
+fn trouble(view: &BackendView) -> Option<String> {
     if view.state == HealthState::Online {
         return None;
     }
-    let probed = view.status.last_probe.map(|(_, result)| result);
-    Some(match probed {
+    if let Some(error) = view.look.as_ref().and_then(|look| look.error.as_ref()) {
+        return Some(error.clone());
+    }
+    let words = match view.status.last_probe.map(|(_, result)| result) {
         _ if view.status.unauthorized => "it refuses our credentials",
         Some(ProbeResult::Unauthorized) => "it refuses our credentials",
         Some(ProbeResult::TimedOut) => "its check took too long",
@@ -118,7 +120,8 @@ fn trouble(view: &BackendView) -> Option<&'static str> {
         Some(ProbeResult::Asleep) => "it is asleep",
         _ if view.status.open_for.is_some() => "its breaker is open",
         Some(ProbeResult::Passed) | None => return None,
-    })
+    };
+    Some(words.to_owned())
 }
 
 /// Where a model is served now.

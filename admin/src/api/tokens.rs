@@ -101,10 +101,10 @@ impl Tokens {
         *count = count.saturating_add(1);
         match *count {
             1 => {
-                tracing::warn!(address = %from, "a token that is not valid; more within a minute are counted only")
+                tracing::warn!(address = %from, "a token that is not valid; more within a minute are counted only");
             }
             FAILURES_MAX => {
-                tracing::warn!(address = %from, failures = *count, "too many tokens that are not valid")
+                tracing::warn!(address = %from, failures = *count, "too many tokens that are not valid");
             }
             count if count > FAILURES_MAX => {
                 return Problem::new(Kind::TooManyRequests, "too many tokens that are not valid");
