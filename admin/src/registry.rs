@@ -17,6 +17,7 @@ mod kept;
 mod merge;
 mod object;
 mod open;
+mod packed;
 mod patch;
 mod problem;
 mod referrers;

@@ -7,6 +7,7 @@ use super::change::{Change, Written};
 use super::draft::Target;
 use super::error::RegistryError;
 use super::export::state_text;
+use super::packed::unpack;
 use super::state::State;
 use crate::store::{StoreError, Tx, VersionHead};
 
@@ -68,7 +69,9 @@ fn stored(tx: &Tx, number: u64) -> Result<(VersionHead, String), RegistryError> 
     let found = tx.version(number).map_err(|error: StoreError| RegistryError::Store(error))?;
     let found =
         found.ok_or_else(|| RegistryError::NotFound { what: format!("version {number}") })?;
-    Ok((found.head, found.state))
+    let state = unpack(&found.state);
+    let damaged = || RegistryError::Damaged(format!("version {number} cannot be read"));
+    Ok((found.head, state.ok_or_else(damaged)?))
 }
 
 fn state(tx: &Tx, number: u64) -> Result<State, RegistryError> {

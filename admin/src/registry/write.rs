@@ -11,6 +11,7 @@ use super::draft::{Draft, Target};
 use super::error::RegistryError;
 use super::object::Body;
 use super::open::tell_conflicts;
+use super::packed::pack;
 use super::problem::Problem;
 use super::state::State;
 use super::{Base, Inner, Registry, lock, now};
@@ -262,7 +263,8 @@ impl Inner {
             State::remember_keys(tx)?;
             state.keys_ever = true;
         }
-        let version = tx.add_version(now, &change.actor, &target.summary, &state.to_json()?)?;
+        let version =
+            tx.add_version(now, &change.actor, &target.summary, &pack(state.to_json()?))?;
         record(tx, now, action, change, &target, version, &changed(&before, &state))?;
         let (state, desired) = (Arc::new(state), Arc::new(merged));
         Ok(Done { before, base, state, desired, target, version, secret })
