@@ -54,14 +54,15 @@ pub(crate) struct Origin {
     pub(crate) head: Option<String>,
     pub(crate) model: Option<String>,
     pub(crate) attempts: u32,
-    /// How long it waited for a place.
-    pub(crate) queued: Option<Duration>,
+    /// Milliseconds for which it waited for a place, rounded up; 0 = it did not wait.
+    pub(crate) queued_ms: u32,
 }
 
 impl Origin {
     fn waited(&mut self, queued: Option<Duration>) {
         if let Some(queued) = queued {
-            self.queued = Some(self.queued.unwrap_or_default() + queued);
+            let waited = u32::try_from(queued.as_millis()).unwrap_or(u32::MAX).saturating_add(1);
+            self.queued_ms = self.queued_ms.saturating_add(waited);
         }
     }
 }

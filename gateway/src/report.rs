@@ -67,7 +67,7 @@ pub(crate) struct Report {
     /// The caller's key, by name.
     key: Option<String>,
     pub(crate) attempts: u32,
-    queued: Option<Duration>,
+    queued_ms: u32,
     pub(crate) stream: bool,
     /// The client's body has come to its end, or there is none.
     pub(crate) body_read: bool,
@@ -101,7 +101,7 @@ impl Report {
             head: None,
             key: None,
             attempts: 0,
-            queued: None,
+            queued_ms: 0,
             stream: false,
             body_read: false,
             status: None,
@@ -145,7 +145,7 @@ impl Report {
         self.head.clone_from(&origin.head);
         self.model.clone_from(&origin.model);
         self.attempts = origin.attempts;
-        self.queued = origin.queued;
+        self.queued_ms = origin.queued_ms;
     }
 
     /// The request ends in this error.
@@ -264,7 +264,7 @@ impl Drop for Report {
             bytes: self.bytes,
             prompt_tokens: usage.map(|usage| usage.prompt_tokens),
             completion_tokens: usage.map(|usage| usage.completion_tokens),
-            queued_ms: self.queued.map(millis),
+            queued_ms: (self.queued_ms > 0).then_some(self.queued_ms),
             first_event_ms: first_event.map(millis),
             duration_ms: millis(elapsed),
         };

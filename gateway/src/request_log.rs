@@ -48,7 +48,7 @@ pub(crate) struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) completion_tokens: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) queued_ms: Option<f64>,
+    pub(crate) queued_ms: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) first_event_ms: Option<f64>,
     pub(crate) duration_ms: f64,

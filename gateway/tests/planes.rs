@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use gateway::{DataPlane, DrainSettings, ListenSettings, Plane, Settings};
-use loadtest::{Profile, Script, Upstream};
+use loadtest::{At, How, Profile, Script, Upstream};
 use router::explain::Verdict;
 use router::health::HealthState;
 use router::plan::Query;
@@ -96,6 +96,46 @@ fn backends_are_seen_probed_drained_and_resumed() {
     assert_eq!(plane.drain("x"), unknown);
     assert_eq!(plane.resume("x"), unknown);
     assert_eq!(plane.purge(&PurgeScope::All), Ok(0));
+}
+
+#[test]
+fn those_who_wait_are_seen_and_served_when_a_cap_is_raised() {
+    let upstream = Upstream::start(Profile::vllm(&["tiny"])).unwrap();
+    let mut spec = spec_of(&upstream);
+    spec.backends[0].max_in_flight = Some(1);
+    let running = DataPlane::start(&settings(), any_port(), spec.clone()).unwrap();
+    let plane = running.plane();
+    wait_until("the first list", || !plane.catalog().is_empty());
+    upstream.clear();
+    upstream.script_next(1, Script::broken(At::Events(2), How::Hang));
+    let client = Client::new(running.public_addr());
+    let held = client.open_chat("tiny", ",\"stream\":true");
+    assert!(upstream.wait_for(support::PATIENCE, |stats| stats.in_flight == 1));
+    assert_eq!(plane.queues(), []);
+
+    let mut waiting = client.open_chat("tiny", "");
+    wait_until("one to wait", || plane.queues().len() == 1);
+    let queue = &plane.queues()[0];
+    assert_eq!((queue.model.as_str(), queue.depth, queue.size), ("tiny", 1, 256));
+    assert!(queue.oldest < support::PATIENCE && queue.expected.is_none(), "{queue:?}");
+    let query = Query {
+        model: "tiny",
+        operation: Operation::ChatCompletions,
+        region: None,
+        key_region: None,
+        key_regions: None,
+        affinity: None,
+        repeatable: true,
+    };
+    let told = plane.explain(&query).unwrap();
+    assert_eq!(told.would_wait, Some(Duration::from_secs(30)));
+
+    spec.backends[0].max_in_flight = Some(2);
+    running.publish(spec).unwrap();
+    assert_eq!(waiting.reply().status, 200);
+    assert_eq!(plane.queues(), []);
+    assert_eq!(plane.explain(&query).unwrap().would_wait, None);
+    held.leave();
 }
 
 #[test]

@@ -121,7 +121,7 @@ impl Entry {
             head: self.head.clone(),
             model: Some(self.owner.model.to_string()),
             attempts: 0,
-            queued: None,
+            queued_ms: 0,
         };
         let body = WonBody::Replay(self.body.clone(), self.usage);
         Won { origin, head: response.into_parts().0, body }
