@@ -17,7 +17,7 @@ use crate::api::call::Call;
 use crate::api::extract::Json;
 use crate::api::jobs::{accepted, begins};
 use crate::api::operation::Operation;
-use crate::api::problem::{Flaw, Problem};
+use crate::api::problem::{Flaw, Kind, Problem};
 use crate::api::route::Route;
 use crate::api::state::Api;
 use crate::api::world::World;
@@ -44,12 +44,16 @@ const PORTS: [u16; 3] = [8000, 11434, 8080];
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Search {
     /// `host:port` or base URLs, at most 256.
-    #[schema(example = json!(["10.0.0.4:8000", "10.0.0.5:11434"]))]
+    #[schema(example = json!(["10.0.0.4:8000", "10.0.0.5:11434"]), max_items = 256)]
     addresses: Vec<String>,
     /// An IPv4 subnet of at most 1,024 addresses; needs `allow_subnet`.
-    #[schema(example = "10.0.0.0/24")]
+    #[schema(
+        example = "10.0.0.0/24",
+        pattern = r"^((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])\.){3}(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])/(2[2-9]|3[0-2])$"
+    )]
     cidr: Option<String>,
     /// The ports to try at each address of the subnet, at most 8; 8000, 11434 and 8080 when nothing is said.
+    #[schema(max_items = 8)]
     ports: Vec<u16>,
     /// That many machines will be asked is meant so.
     allow_subnet: bool,
@@ -68,24 +72,26 @@ fn flaw(pointer: &str, detail: impl Into<String>) -> Problem {
 }
 
 impl Search {
-    /// Every base URL to be asked, once each.
-    fn targets(&self) -> Result<Vec<Target>, Problem> {
+    /// Every base URL to be asked, once each, and the addresses that are none.
+    fn targets(&self) -> Result<(Vec<Target>, Vec<Report>), Problem> {
         if self.addresses.len() > ADDRESSES_MAX {
             return Err(flaw("/addresses", format!("at most {ADDRESSES_MAX}")));
         }
         let mut targets = Vec::new();
-        for (at, address) in self.addresses.iter().enumerate() {
+        let mut unusable = Vec::new();
+        for address in &self.addresses {
             let url =
                 if address.contains("://") { address.clone() } else { format!("http://{address}") };
-            let target = Target::parse(&url);
-            targets.push(
-                target.map_err(|error| flaw(&format!("/addresses/{at}"), error.to_string()))?,
-            );
+            match Target::parse(&url) {
+                Ok(target) => targets.push(target),
+                // It may hold a credential, so it is not said which one it was.
+                Err(error) => unusable.push(Report::unasked("", &error)),
+            }
         }
         if let Some(cidr) = &self.cidr {
             if !self.allow_subnet {
                 let words = "every address of the subnet will be asked; say allow_subnet = true";
-                return Err(flaw("/allow_subnet", words));
+                return Err(Problem::new(Kind::Conflict, words));
             }
             let ports = if self.ports.is_empty() { &PORTS[..] } else { &self.ports[..] };
             if ports.len() > PORTS_MAX {
@@ -99,10 +105,7 @@ impl Search {
         }
         let mut seen = BTreeSet::new();
         targets.retain(|target| seen.insert(target.url.clone()));
-        if targets.is_empty() {
-            return Err(flaw("/addresses", "at least one, or a cidr"));
-        }
-        Ok(targets)
+        Ok((targets, unusable))
     }
 }
 
@@ -130,7 +133,8 @@ pub(crate) fn routes() -> Vec<Route> {
                      addresses are refused. The job's `detail` lists what was found; it becomes backends only with \
                      `register`.",
                 )
-                .takes::<Search>(json!({"addresses": ["10.0.0.4:8000", "10.0.0.5:11434"]})),
+                .takes::<Search>(json!({"addresses": ["10.0.0.4:8000", "10.0.0.5:11434"]}))
+                .fails(&[Kind::Conflict]),
             "discover",
         ),
         discover,
@@ -138,7 +142,7 @@ pub(crate) fn routes() -> Vec<Route> {
 }
 
 async fn discover(call: Call, Json(search): Json<Search>) -> Result<Response, Problem> {
-    let targets = search.targets()?;
+    let (targets, unusable) = search.targets()?;
     let asked = json!({"addresses": targets.len(), "register": search.register});
     let change = call.change(None, &World::default());
     let (total, work) = (targets.len() as u64, call.api.clone());
@@ -146,7 +150,7 @@ async fn discover(call: Call, Json(search): Json<Search>) -> Result<Response, Pr
         "discover",
         &call.caller.name,
         total,
-        |progress| async move { look(&work, &progress, targets, &search, change).await },
+        |progress| async move { look(&work, &progress, targets, unusable, &search, change).await },
     );
     let job = job.await?;
     note(&call, Act::new("discover", "network").with(asked)).await;
@@ -158,6 +162,7 @@ async fn look(
     api: &Api,
     progress: &Progress,
     targets: Vec<Target>,
+    unusable: Vec<Report>,
     search: &Search,
     change: Change,
 ) -> Outcome {
@@ -171,7 +176,7 @@ async fn look(
             probing::test(&client, target, None, None).await
         });
     }
-    let mut found: Vec<Value> = Vec::new();
+    let mut found: Vec<Value> = unusable.iter().map(|report| shown(report, None)).collect();
     let mut silent = 0_u64;
     while let Some(report) = asked.join_next().await {
         progress.step();
@@ -268,12 +273,13 @@ mod tests {
         let search = |text: &str| serde_json::from_str::<Search>(text).unwrap();
         let two = search(r#"{"addresses":["a:80","http://a","b:9/v1"]}"#);
         // The port that is a scheme's own is still another text; what is asked twice is harmless.
-        assert!(two.targets().unwrap().len() <= 3);
+        assert!(two.targets().unwrap().0.len() <= 3);
         assert!(search(r#"{"cidr":"10.0.0.0/30"}"#).targets().is_err());
         let subnet = search(r#"{"cidr":"10.0.0.0/30","allow_subnet":true,"ports":[1,2]}"#);
-        assert_eq!(subnet.targets().unwrap().len(), 4);
-        assert!(search("{}").targets().is_err());
-        assert!(search(r#"{"addresses":["u:p@a:80"]}"#).targets().is_err());
+        assert_eq!(subnet.targets().unwrap().0.len(), 4);
+        let (targets, unusable) = search(r#"{"addresses":["u:p@a:80"]}"#).targets().unwrap();
+        assert_eq!((targets.len(), unusable.len()), (0, 1));
+        assert!(!format!("{unusable:?}").contains("u:p"));
     }
 
     #[test]

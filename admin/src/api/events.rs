@@ -81,7 +81,8 @@ pub(crate) struct Which {
     /// Only about this one.
     #[param(example = "eu-vllm-1")]
     subject: Option<String>,
-    /// Most entries of the page, 1 to 500; 100 when nothing is said.
+    /// Most entries of the page.
+    #[param(minimum = 1, maximum = 500, default = 100)]
     limit: Option<u32>,
     /// `next_cursor` of the page before.
     cursor: Option<String>,

@@ -13,11 +13,14 @@ use utoipa::ToSchema;
 
 use crate::api::extract::Json;
 use crate::api::operation::Operation;
-use crate::api::problem::{Flaw, Problem};
+use crate::api::problem::{Flaw, Kind, Problem};
 use crate::api::route::Route;
 use crate::api::state::Api;
 use crate::live::PlaneRef;
 use crate::role::Role;
+
+/// Longest name of a model, bytes.
+const MODEL_MAX: usize = 256;
 
 /// A request as routing sees it.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
@@ -31,6 +34,7 @@ pub(crate) struct Request {
     /// The name of the client's key.
     key: Option<String>,
     /// `chat_completions` (the default), `completions` or `embeddings`.
+    #[schema(pattern = "^(chat_completions|completions|embeddings)$")]
     operation: Option<String>,
 }
 
@@ -240,7 +244,8 @@ pub(crate) fn routes() -> Vec<Route> {
                  takes the better, so the order within its tiers is the likeliest one.",
             )
             .takes::<Request>(json!({"model": "mistral-7b", "region": "eu"}))
-            .gives::<Explained>(200, "The plans.", json!({"planes": []})),
+            .gives::<Explained>(200, "The plans.", json!({"planes": []}))
+            .fails(&[Kind::NotFound, Kind::Conflict]),
         explain,
     )]
 }
@@ -249,6 +254,9 @@ async fn explain(
     State(api): State<Api>,
     Json(request): Json<Request>,
 ) -> Result<axum::Json<Explained>, Problem> {
+    if request.model.len() > MODEL_MAX {
+        return Err(wrong("/model", format!("at most {MODEL_MAX} characters")));
+    }
     let word = request.operation.as_deref().unwrap_or(Asked::ChatCompletions.as_str());
     let operation = operation(word).ok_or_else(|| {
         wrong("/operation", "chat_completions, completions or embeddings".to_owned())
@@ -272,13 +280,15 @@ fn operation(word: &str) -> Option<Asked> {
 fn key(api: &Api, name: &str, model: &str) -> Result<KeySpec, Problem> {
     let desired = api.registry().desired();
     let found = desired.spec.keys.iter().find(|key| key.name.as_str() == name);
-    let found = found.ok_or_else(|| wrong("/key", format!("there is no key {name:?}")))?;
+    let found = found.ok_or_else(|| Problem::not_found("key", name))?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     if !found.is_valid(now) {
-        return Err(wrong("/key", format!("401: the key {name} is disabled or has expired")));
+        let words = format!("401: the key {name} is disabled or has expired");
+        return Err(Problem::new(Kind::Conflict, words));
     }
     if !found.allows_model(model) {
-        return Err(wrong("/key", format!("403: the key {name} may not use {model:?}")));
+        let words = format!("403: the key {name} may not use {model:?}");
+        return Err(Problem::new(Kind::Conflict, words));
     }
     Ok(found.clone())
 }

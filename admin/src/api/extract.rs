@@ -11,7 +11,9 @@ use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
+use crate::api::json::Object;
 use crate::api::problem::{Flaw, Kind, Problem};
 
 /// Largest body, but for imports.
@@ -58,8 +60,40 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
         expect_type(&parts.headers, "application/json")?;
-        json(&read(body, BODY_MAX).await?).map(Self)
+        // An object, and no name twice: serde alone would take a list for a struct.
+        let Object(map) = json(&read(body, BODY_MAX).await?)?;
+        let mut value = Value::Object(map);
+        make_whole(&mut value);
+        typed(value).map(Self)
     }
+}
+
+/// Whole numbers are integers however they are written (JSON Schema): `15.0` is 15.
+fn make_whole(value: &mut Value) {
+    match value {
+        Value::Number(number) => {
+            #[expect(clippy::cast_possible_truncation, reason = "whole, and within 53 bits")]
+            let whole = number
+                .as_f64()
+                .filter(|float| number.is_f64() && float.fract() == 0.0 && float.abs() < 9e15)
+                .map(|float| float as i64);
+            if let Some(whole) = whole {
+                *number = whole.into();
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(make_whole),
+        Value::Object(map) => map.values_mut().for_each(make_whole),
+        Value::Null | Value::Bool(_) | Value::String(_) => {}
+    }
+}
+
+/// What a value says, typed.
+fn typed<T: DeserializeOwned>(value: Value) -> Result<T, Problem> {
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let pointer = pointer(error.path());
+        let detail = error.into_inner().to_string();
+        Problem::invalid(vec![Flaw { pointer, code: "invalid_value".to_owned(), detail }])
+    })
 }
 
 /// Parses a body; serde_json itself refuses what is nested deeper than 128.

@@ -115,7 +115,8 @@ impl From<StartError> for Problem {
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Which {
-    /// Most entries of the page, 1 to 500; 100 when nothing is said.
+    /// Most entries of the page.
+    #[param(minimum = 1, maximum = 500, default = 100)]
     limit: Option<u32>,
     /// `next_cursor` of the page before.
     cursor: Option<String>,

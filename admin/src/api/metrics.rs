@@ -20,32 +20,37 @@ use crate::store::{Series, Subject};
 
 /// The range when nothing is said, seconds.
 const RANGE: u64 = 60 * 60;
+/// Widest step that can be asked for: a year, seconds.
+const STEP_MAX: u64 = 365 * 24 * 60 * 60;
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Asked {
-    /// The beginning: RFC 3339, or unix seconds; an hour before `to` when nothing is said.
-    #[param(example = "2026-03-01T09:30:00Z")]
+    /// The beginning; an hour before `to` when nothing is said.
+    #[param(format = DateTime, example = "2026-03-01T09:30:00Z")]
     from: Option<String>,
     /// The end, not included; now when nothing is said.
-    #[param(example = "2026-03-01T10:30:00Z")]
+    #[param(format = DateTime, example = "2026-03-01T10:30:00Z")]
     to: Option<String>,
     /// Comma-separated names of metrics; all when nothing is said.
-    #[param(example = "requests,first_event_ms")]
+    #[param(
+        example = "requests,first_event_ms",
+        pattern = "^(in_flight|queue|kv_use|vram|requests|errors|first_event_ms|duration_ms|tokens_per_second)(,(in_flight|queue|kv_use|vram|requests|errors|first_event_ms|duration_ms|tokens_per_second))*$"
+    )]
     metrics: Option<String>,
     /// Width of a step, seconds; what comes may be wider, so that an answer has at most 10,000 points.
-    #[param(minimum = 1, example = 60)]
+    #[param(minimum = 1, maximum = 31536000, example = 60)]
     step: Option<u64>,
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Span {
-    /// The beginning: RFC 3339, or unix seconds; an hour before `to` when nothing is said.
-    #[param(example = "2026-03-01T09:30:00Z")]
+    /// The beginning; an hour before `to` when nothing is said.
+    #[param(format = DateTime, example = "2026-03-01T09:30:00Z")]
     from: Option<String>,
     /// The end, not included; now when nothing is said.
-    #[param(example = "2026-03-01T10:30:00Z")]
+    #[param(format = DateTime, example = "2026-03-01T10:30:00Z")]
     to: Option<String>,
 }
 
@@ -119,20 +124,18 @@ impl From<RangeError> for Problem {
 
 /// A moment as unix seconds.
 fn seconds(name: &str, text: &str) -> Result<u64, Problem> {
-    let found = text.parse().ok().or_else(|| moment::parse(text).map(|ms| ms / 1000));
-    found.ok_or_else(|| Problem::parameter(name, "RFC 3339, or unix seconds"))
+    let found = moment::parse(text).map(|ms| ms / 1000);
+    found.ok_or_else(|| Problem::parameter(name, "a moment as RFC 3339 has it"))
 }
 
 fn range(from: Option<&str>, to: Option<&str>, step: Option<u64>) -> Result<Range, Problem> {
     let to = to.map_or(Ok(now_ms() / 1000), |text| seconds("to", text))?;
     let from = from.map_or(Ok(to.saturating_sub(RANGE)), |text| seconds("from", text))?;
-    if from >= to {
-        return Err(Problem::parameter("from", "a moment before `to`"));
+    if step.is_some_and(|step| !(1..=STEP_MAX).contains(&step)) {
+        let words = format!("a number of seconds from 1 to {STEP_MAX}");
+        return Err(Problem::parameter("step", words));
     }
-    if step == Some(0) {
-        return Err(Problem::parameter("step", "a number of seconds from 1"));
-    }
-    Ok(Range { from, to, step })
+    Ok(Range { from: from.min(to), to, step })
 }
 
 fn metrics(text: Option<&str>) -> Result<Vec<Metric>, Problem> {

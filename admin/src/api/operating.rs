@@ -15,7 +15,7 @@ use crate::api::extract::{Id, Json};
 use crate::api::jobs::{accepted, begins};
 use crate::api::named;
 use crate::api::operation::Operation;
-use crate::api::problem::{Flaw, Kind, Problem};
+use crate::api::problem::{Kind, Problem};
 use crate::api::route::Route;
 use crate::api::state::Api;
 use crate::jobs::{Outcome, Progress};
@@ -80,43 +80,39 @@ fn answer(planes: Vec<OnPlane>) -> Result<axum::Json<Done>, Problem> {
 
 /// Whose cached answers are dropped: exactly one of these.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Purge {
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Purge {
     /// A model's.
-    model: Option<String>,
+    Model(String),
     /// A tenant's.
-    tenant: Option<String>,
+    Tenant(String),
     /// A key's, by its name.
-    key: Option<String>,
-    /// Everybody's; only `true` is of use.
-    all: Option<bool>,
+    Key(String),
+    /// Everybody's, when `true`.
+    All(bool),
 }
 
 impl Purge {
-    fn scope(self) -> Result<(PurgeScope, String), Problem> {
-        let wrong = |pointer: &str, detail: String| {
-            let pointer = pointer.to_owned();
-            Problem::invalid(vec![Flaw { pointer, code: "invalid_value".to_owned(), detail }])
+    /// The scope, and its name in the audit. What can be no name is the name of nothing.
+    fn scope(&self) -> Result<(PurgeScope, String), Problem> {
+        let (scope, target) = match self {
+            Self::Model(name) => {
+                (ModelName::try_from(name.as_str()).ok().map(PurgeScope::Model), ("model", name))
+            }
+            Self::Tenant(name) => {
+                (TenantName::try_from(name.as_str()).ok().map(PurgeScope::Tenant), ("tenant", name))
+            }
+            Self::Key(name) => {
+                (KeyName::try_from(name.as_str()).ok().map(PurgeScope::Key), ("key", name))
+            }
+            Self::All(true) => return Ok((PurgeScope::All, "all".to_owned())),
+            Self::All(false) => {
+                return Err(Problem::new(Kind::Conflict, "all = false purges nothing"));
+            }
         };
-        match (self.model, self.tenant, self.key, self.all.unwrap_or(false)) {
-            (Some(name), None, None, false) => {
-                let model = ModelName::try_from(name.as_str());
-                let model = model.map_err(|error| wrong("/model", error.to_string()))?;
-                Ok((PurgeScope::Model(model), format!("model/{name}")))
-            }
-            (None, Some(name), None, false) => {
-                let tenant = TenantName::try_from(name.as_str());
-                let tenant = tenant.map_err(|error| wrong("/tenant", error.to_string()))?;
-                Ok((PurgeScope::Tenant(tenant), format!("tenant/{name}")))
-            }
-            (None, None, Some(name), false) => {
-                let key = KeyName::try_from(name.as_str());
-                let key = key.map_err(|error| wrong("/key", error.to_string()))?;
-                Ok((PurgeScope::Key(key), format!("key/{name}")))
-            }
-            (None, None, None, true) => Ok((PurgeScope::All, "all".to_owned())),
-            _ => Err(wrong("", "one of model, tenant, key, or all = true".to_owned())),
-        }
+        let (what, name) = target;
+        let scope = scope.ok_or_else(|| Problem::not_found(what, name))?;
+        Ok((scope, format!("{what}/{name}")))
     }
 }
 
@@ -158,7 +154,7 @@ pub(crate) fn routes() -> Vec<Route> {
             Operation::new("purgeCache", "operations", "Drop cached answers")
                 .takes::<Purge>(json!({"model": "mistral-7b"}))
                 .gives::<Done>(200, "What each data plane did.", purged)
-                .fails(&[Kind::Unreachable]),
+                .fails(&[Kind::Unreachable, Kind::NotFound, Kind::Conflict]),
             purge,
         ),
     ]

@@ -161,7 +161,7 @@ impl Operation {
     pub(crate) fn repeatable(mut self) -> Self {
         self.repeatable = true;
         self.parameters.push(json!({"$ref": "#/components/parameters/IdempotencyKey"}));
-        self.fails(&[Kind::InProgress, Kind::KeyReused])
+        self.fails(&[Kind::InvalidRequest, Kind::InProgress, Kind::KeyReused])
     }
 
     /// The schema's reference; the schema itself and those that it refers to go to the components.

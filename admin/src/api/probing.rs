@@ -21,6 +21,9 @@ use crate::outbound::Target;
 use crate::probing::{self, BackendModel, Report};
 use crate::role::Role;
 
+/// Longest URL of a server, bytes.
+const URL_MAX: usize = 2048;
+
 /// A server that is not saved.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -29,7 +32,7 @@ pub(crate) struct Unsaved {
     #[schema(example = "http://10.0.0.4:8000", max_length = 2048)]
     url: String,
     /// What it is taken for; found out when nothing is said.
-    #[schema(example = "vllm")]
+    #[schema(example = "vllm", pattern = "^(vllm|ollama|tei|rerank|openai)$")]
     kind: Option<String>,
     /// Its credential; it goes to this server and nowhere else.
     #[schema(write_only)]
@@ -143,6 +146,13 @@ async fn test_unsaved(
     Json(body): Json<Unsaved>,
 ) -> Result<axum::Json<Report>, Problem> {
     let kind = body.kind.as_deref().map(kind_of).transpose()?;
+    if body.url.len() > URL_MAX {
+        return Err(Problem::invalid(vec![Flaw {
+            pointer: "/url".to_owned(),
+            code: "invalid_value".to_owned(),
+            detail: format!("at most {URL_MAX} characters"),
+        }]));
+    }
     let key = body.api_key.as_deref().map(Secret::new);
     let report = match Target::parse(&body.url) {
         Ok(target) => {
