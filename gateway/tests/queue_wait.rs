@@ -115,14 +115,19 @@ fn zero_is_not_to_wait() {
 
 #[test]
 fn the_requests_total_time_bounds_its_wait() {
-    let (upstream, gateway) = narrow("", "[timeouts]\ntotal = \"300ms\"\n");
-    upstream.script_next(1, Script { first_ms: 60_000, ..Script::default() });
-    let mut running = gateway.client().open_chat("tiny", "");
-    assert!(upstream.wait_for(PATIENCE, |stats| stats.in_flight == 1));
-    let reply = gateway.client().chat("tiny", "");
-    // Either its own time was over first, or that of the one it waited for.
-    assert!(matches!(reply.status, 200 | 429), "{}", reply.text());
-    assert_eq!(running.reply().status, 504);
+    let upstream = Upstream::start(Profile::vllm(&["tiny", "big"])).unwrap();
+    let table = backend("only", "vllm", &upstream) + "max_in_flight = 1\n";
+    let model = "[[model]]\nname = \"tiny\"\ntimeouts = { total = \"200ms\" }\n";
+    let gateway = Gateway::start(&format!("{table}{model}{LENIENT}"));
+    gateway.wait_for_model("big");
+    upstream.clear();
+    // Another model, without such a bound, has the place.
+    upstream.script_for("big", Some(Script::broken(At::Events(2), How::Hang)));
+    let mut running = gateway.client().open_chat("big", ",\"stream\":true");
+    running.read_until(&word(0));
+    assert_busy(&gateway.client().chat("tiny", ""), "queue_timeout");
+    assert_eq!(upstream.stats().inference_requests, 1);
+    running.leave();
 }
 
 #[test]
