@@ -61,7 +61,6 @@ struct Shared {
     counters: Arc<Counters>,
 }
 
-#[expect(dead_code, reason = "the second tier of the cache uses the rest")]
 impl Redis {
     /// Whether a command would be tried now.
     pub(crate) fn is_up(&self) -> bool {
@@ -71,11 +70,6 @@ impl Redis {
     /// Where it stands, if the configuration says.
     pub(crate) fn region(&self) -> Option<&RegionName> {
         self.0.spec.region.as_ref()
-    }
-
-    /// How long one command may take.
-    pub(crate) fn timeout(&self) -> Duration {
-        self.0.spec.timeout
     }
 
     /// What this gateway is called in the store.
@@ -120,32 +114,6 @@ impl Redis {
         let mut command = ::redis::cmd("SET");
         command.arg(key).arg(value).arg("NX").arg("PX").arg(millis(ttl));
         Ok(self.command(&command).await? != Value::Nil)
-    }
-
-    /// Removes a key; whether it was there.
-    ///
-    /// # Errors
-    /// [`Unavailable`].
-    pub(crate) async fn del(&self, key: &[u8]) -> Result<bool, Unavailable> {
-        Ok(self.command(::redis::cmd("DEL").arg(key)).await? == Value::Int(1))
-    }
-
-    /// Removes a key some time soon, as [`Self::put_behind`].
-    pub(crate) fn del_behind(&self, key: &[u8]) {
-        let mut command = ::redis::cmd("DEL");
-        command.arg(key);
-        self.0.behind.push(&self.0, command);
-    }
-
-    /// Adds one to a counter and gives its new value: a generation that makes all keys of the one before unreachable.
-    ///
-    /// # Errors
-    /// [`Unavailable`].
-    pub(crate) async fn incr(&self, key: &[u8]) -> Result<i64, Unavailable> {
-        match self.command(::redis::cmd("INCR").arg(key)).await? {
-            Value::Int(value) => Ok(value),
-            _ => Err(self.0.failed(Reason::Protocol)),
-        }
     }
 
     /// Runs a script on keys of one hash tag; gives the integers that it returns.

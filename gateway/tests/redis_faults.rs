@@ -11,7 +11,7 @@ use loadtest::generator::{Counts, Load, Running};
 use loadtest::{Script, Upstream};
 use support::process::{load, wait_offered};
 use support::redis::{Impostor, Redis, delaying, table_at};
-use support::{Gateway, tiny_backend, wait_until};
+use support::{Gateway, TempDir, tiny_backend, wait_until};
 
 const SECRET: &str = "sk-limits-test-0003";
 /// More than a test can use: what is tested is that Redis is asked, and done without.
@@ -206,6 +206,44 @@ fn values_that_nobody_understands_are_replaced() {
     }
     assert!(gateway.metric("forebay_limits_alone_total") < 0.5, "{}", gateway.metrics());
     assert!(redis.ask(&["TYPE", windows]) == "hash" && redis.ask(&["TYPE", running]) != "list");
+}
+
+/// With TLS, by the system's roots, and with an account that may do what docs/limits.md says and nothing else.
+#[test]
+fn an_account_with_few_rights_behind_tls_is_enough() {
+    let dir = TempDir::new();
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    std::fs::write(path("cert.pem"), made.cert.pem()).unwrap();
+    std::fs::write(path("key.pem"), made.signing_key.serialize_pem()).unwrap();
+    let (redis, tls) = Redis::start_tls(&path("cert.pem"), &path("key.pem"));
+    let rights = "+eval +evalsha +get +set +del +time +type +hget +hmget +hset +hgetall +zadd +zrem \
+        +zcard +zremrangebyscore +pexpire +pttl";
+    let mut account = vec!["ACL", "SETUSER", "forebay", "on", ">secret", "~fb:*", "~{fb:*"];
+    account.extend(rights.split_whitespace());
+    assert_eq!(redis.ask(&account), "OK");
+    let (_upstream, backend) = tiny_backend();
+    let config = path("forebay.toml");
+    let text = format!(
+        "{}{backend}[redis]\nurl = \"rediss://forebay:secret@localhost:{tls}\"\ntimeout = \"250ms\"\n\
+         [auth]\nmode = \"keys\"\n[[key]]\nname = \"team\"\nsecret = \"{SECRET}\"\n{AMPLE}\n\
+         [server]\nlisten = \"127.0.0.1:0\"\n[ops]\nlisten = \"127.0.0.1:0\"\n\
+         [admin]\nmode = \"off\"\n[store]\npath = \"forebay.db\"\n",
+        support::HEAD
+    );
+    std::fs::write(&config, text).unwrap();
+    let mut command = support::command();
+    command.args(["serve", "--config", &config]).env("SSL_CERT_FILE", path("cert.pem"));
+    let gateway = Gateway::run(command, dir);
+    gateway.wait_for_backends(1);
+    wait_for_redis(&gateway, true);
+    end("TLS", begin(&gateway), 20);
+    assert!(gateway.metric("forebay_limits_alone_total") < 0.5, "{}", gateway.log());
+    let errors = gateway.metrics();
+    let errors = errors.lines().filter(|line| line.starts_with("forebay_redis_errors_total"));
+    let errors: Vec<_> =
+        errors.filter(|line| !line.contains("no_script") && !line.ends_with(" 0")).collect();
+    assert!(errors.is_empty(), "{errors:?}");
 }
 
 #[test]

@@ -20,19 +20,28 @@ impl Redis {
         Self::start_with(&[])
     }
 
-    /// With further arguments, for instance `--requirepass secret`. Another process may take the port that was free a moment
-    /// ago: then it ends at once, and another port is tried.
+    /// With further arguments, for instance `--requirepass secret`.
     pub fn start_with(args: &[&str]) -> Self {
-        let dir = TempDir::new();
+        (0..20).find_map(|_| Self::attempt(args)).unwrap()
+    }
+
+    /// One that also speaks TLS, and on which port.
+    pub fn start_tls(cert: &str, key: &str) -> (Self, u16) {
+        let attempt = |_| {
+            let port = free().port();
+            let tls = ["--tls-port", &port.to_string(), "--tls-auth-clients", "no"];
+            let files = ["--tls-cert-file", cert, "--tls-key-file", key];
+            Some((Self::attempt(&[&tls[..], &files].concat())?, port))
+        };
+        (0..20).find_map(attempt).unwrap()
+    }
+
+    /// Another process may take a port that was free a moment ago: then it ends at once, and other ports are to be tried.
+    fn attempt(args: &[&str]) -> Option<Self> {
+        let (dir, addr) = (TempDir::new(), free());
         let args: Vec<String> = args.iter().map(ToString::to_string).collect();
-        for _ in 0..20 {
-            let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-            let mut child = spawn(free.port(), &args, &dir);
-            if answers(&mut child, free) {
-                return Self { child, addr: free, args, dir };
-            }
-        }
-        panic!("no redis-server would start");
+        let mut child = spawn(addr.port(), &args, &dir);
+        answers(&mut child, addr).then(|| Self { child, addr, args, dir })
     }
 
     /// Starts it again on the same port, empty.
@@ -90,6 +99,10 @@ impl Redis {
     pub fn ask(&self, command: &[&str]) -> String {
         ask(self.addr, command).unwrap()
     }
+}
+
+fn free() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 /// A `[redis]` table. The deadline is longer than the default: the machine that runs tests is busy with them.
