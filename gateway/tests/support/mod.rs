@@ -8,6 +8,7 @@
     reason = "tests"
 )]
 
+pub mod admin;
 pub mod client;
 pub mod edits;
 pub mod process;
@@ -68,6 +69,8 @@ pub struct Gateway {
     pub public: SocketAddr,
     pub ops: SocketAddr,
     log: Arc<Mutex<String>>,
+    /// What it said after its addresses.
+    said: Arc<Mutex<String>>,
     pub dir: TempDir,
 }
 
@@ -159,8 +162,26 @@ impl Gateway {
             public = public.or_else(|| addr("listening on "));
             ops = ops.or_else(|| addr("ops on "));
         }
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { child, public: public.unwrap(), ops: ops.unwrap(), log, dir }
+        let said = Arc::new(Mutex::new(String::new()));
+        let sink = Arc::clone(&said);
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                sink.lock().unwrap().push_str(&(line + "\n"));
+            }
+        });
+        Self { child, public: public.unwrap(), ops: ops.unwrap(), log, said, dir }
+    }
+
+    /// Where its admin API is.
+    pub fn admin(&self) -> SocketAddr {
+        let mut address = None;
+        wait_until("the admin API's address", || {
+            let said = self.said.lock().unwrap();
+            address =
+                said.lines().find_map(|line| line.strip_prefix("admin on http://")?.parse().ok());
+            address.is_some()
+        });
+        address.unwrap()
     }
 
     pub fn client(&self) -> Client {
@@ -251,7 +272,13 @@ impl Drop for Gateway {
 /// The built binary, without this environment's own settings for it.
 pub fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
-    for name in ["FOREBAY_LISTEN", "FOREBAY_OPS_LISTEN", "FOREBAY_ADMIN_LISTEN", "RUST_LOG"] {
+    for name in [
+        "FOREBAY_LISTEN",
+        "FOREBAY_OPS_LISTEN",
+        "FOREBAY_ADMIN_LISTEN",
+        "RUST_LOG",
+        "FOREBAY_MASTER_KEY",
+    ] {
         command.env_remove(name);
     }
     command
