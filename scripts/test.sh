@@ -20,6 +20,7 @@ step cargo clippy --workspace --all-targets -- -D warnings
 step cargo build --workspace --bins
 step cargo test --workspace --no-fail-fast
 step scripts/check-schema.sh
+step scripts/check-openapi.sh
 step tests/sdk/run
 
 if [ ${#failed[@]} -gt 0 ]; then

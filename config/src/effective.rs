@@ -181,6 +181,9 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     if old.admin.listen != new.admin.listen {
         keys.push("admin.listen");
     }
+    if old.admin.hosts != new.admin.hosts {
+        keys.push("admin.hosts");
+    }
     if old.log.format != new.log.format {
         keys.push("log.format");
     }

@@ -111,6 +111,7 @@ const ADMIN: &[Key] = &[
     Key::new("mode", Type::Word(&["embedded", "sidecar", "off"])),
     Key::new("listen", Type::Socket).not(&["bind", "address", "port"]),
     Key::new("token", Type::Secret).not(&["password", "api_key", "admin_token"]),
+    Key::new("hosts", TEXTS).not(&["allowed_hosts", "host"]),
 ];
 
 const OPS: &[Key] = &[Key::new("listen", Type::Socket).not(&["bind", "address", "port"])];

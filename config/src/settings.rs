@@ -136,6 +136,8 @@ pub struct AdminConfig {
     pub listen: SocketAddr,
     /// A token with the admin role; `None` = a first one is made and printed once.
     pub token: Option<Secret>,
+    /// Names, beside `localhost` and addresses, under which it may be called; without ports.
+    pub hosts: Vec<String>,
 }
 
 impl Default for AdminConfig {
@@ -144,6 +146,7 @@ impl Default for AdminConfig {
             mode: AdminMode::Embedded,
             listen: SocketAddr::from(([127, 0, 0, 1], 8081)),
             token: None,
+            hosts: Vec::new(),
         }
     }
 }

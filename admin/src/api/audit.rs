@@ -43,7 +43,6 @@ pub(crate) struct AuditRecord {
     /// The request.
     request_id: String,
     /// More of it; never a credential.
-    #[schema(value_type = Object, nullable = true)]
     detail: Value,
 }
 

@@ -56,7 +56,6 @@ pub(crate) struct Event {
     #[schema(example = "eu-vllm-1")]
     subject: String,
     /// More of it.
-    #[schema(value_type = Object, nullable = true)]
     detail: Value,
 }
 

@@ -36,7 +36,6 @@ pub(crate) struct Job {
     /// How far it is.
     progress: Steps,
     /// What it found, or why it failed; null until there is something.
-    #[schema(value_type = Object, nullable = true)]
     detail: Value,
     /// When it was asked for.
     #[schema(format = DateTime, example = "2026-03-01T09:30:00.000Z")]

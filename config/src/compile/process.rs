@@ -3,7 +3,7 @@
 use router::RegionName;
 use router::spec::Secret;
 
-use super::{Compiler, between};
+use super::{Compiler, between, texts};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::settings::{
     AdminMode, CacheScope, CacheWhen, Config, LogFormat, LogLevel, RedisSpec, TlsConfig,
@@ -109,6 +109,7 @@ impl Compiler<'_> {
         if let Some(admin) = tree.table("admin") {
             admin.fill("listen", &mut config.admin.listen);
             config.admin.token = secret(admin, "token");
+            config.admin.hosts = texts(admin, "hosts");
             config.admin.mode = match admin.text("mode") {
                 Some("sidecar") => AdminMode::Sidecar,
                 Some("off") => AdminMode::Off,

@@ -98,7 +98,7 @@ impl Api {
         listener: TcpListener,
         registry: &Registry,
         planes: Arc<dyn Planes>,
-        token: Option<&router::spec::Secret>,
+        settings: &AdminConfig,
         reload: Option<Reload>,
     ) -> io::Result<Self> {
         let address: SocketAddr = listener.local_addr()?;
@@ -107,8 +107,8 @@ impl Api {
             registry: registry.clone(),
             store: Arc::new(move || source.store()),
             planes,
-            token: token.map(|token| Zeroizing::new(token.expose().to_owned())),
-            hosts: Vec::new(),
+            token: settings.token.as_ref().map(|token| Zeroizing::new(token.expose().to_owned())),
+            hosts: settings.hosts.clone(),
             reload,
         };
         let first = context.first_token();

@@ -172,9 +172,8 @@ impl Process {
         match (&registry, admin) {
             (Some(registry), Some(listener)) => {
                 let planes = control::embedded(&data_plane, &config);
-                let token = config.admin.token.as_ref();
                 let asked = reload.as_ref().map(Trigger::for_api);
-                api = Some(control::Api::start(listener, registry, planes, token, asked)?);
+                api = Some(control::Api::start(listener, registry, planes, &config.admin, asked)?);
             }
             (Some(_), None) => socket = control::planes(&data_plane, &config).1,
             (None, _) => {}

@@ -33,8 +33,13 @@ pub(crate) fn run(args: &Admin) -> ExitCode {
         let target = reload::Target { data_plane: None, registry: Some(registry.clone()) };
         let trigger = reload::start(args.config.clone(), loaded, target, log)?;
         let planes = Arc::new(Sidecar::new(Folder::beside(&config.store.path)));
-        let token = config.admin.token.as_ref();
-        let api = control::Api::start(listener, &registry, planes, token, Some(trigger.for_api()))?;
+        let api = control::Api::start(
+            listener,
+            &registry,
+            planes,
+            &config.admin,
+            Some(trigger.for_api()),
+        )?;
         notify("READY=1");
         signals.wait(&trigger);
         api.end();
