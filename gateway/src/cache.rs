@@ -13,6 +13,7 @@ mod key;
 mod making;
 mod memory;
 mod purges;
+mod reading;
 mod remote;
 mod upkeep;
 mod wishes;
@@ -40,13 +41,13 @@ use tokio::sync::Notify;
 
 use counters::{Bypass, CacheCounters, Tier};
 use entry::{Entry, Owner, unix_ms};
-pub(crate) use flight::Reading;
 use flight::{Bounds, Flight, Seat};
 use flights::{Flights, Found};
 use key::{Asked, Digest};
 use making::{Fill, Making};
 use memory::Memory;
 use purges::Purges;
+pub(crate) use reading::Reading;
 use remote::{Remote, Wanted};
 pub(crate) use upkeep::start;
 use wishes::Wishes;
@@ -369,7 +370,9 @@ fn reading(seat: Seat, renewed: Option<Arc<Entry>>) -> Search {
         let Some(entry) = renewed else { return answer };
         entry.renewed.store(false, Relaxed);
         let now = unix_ms(SystemTime::now());
-        answer
-            .or_else(|lost| if entry.serves(now, None) { Ok(entry.replay(now)) } else { Err(lost) })
+        match answer {
+            Err(_) if entry.serves(now, None) => Ok(entry.replay(now)),
+            answer => answer,
+        }
     })
 }

@@ -1,6 +1,5 @@
 //! Equal requests at once: one answer is made, all get the whole of it, and who leaves or is slow harms nobody.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
 #[expect(dead_code, reason = "each test file uses its part of the harness")]
 mod support;
 

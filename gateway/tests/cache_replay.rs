@@ -1,6 +1,5 @@
 //! Stored answers: which requests get one, byte for byte, and which answers are never stored.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
 #[expect(dead_code, reason = "each test file uses its part of the harness")]
 mod support;
 

@@ -140,6 +140,8 @@ mod tests {
         secret: [u8; 32],
     }
 
+    type Change = fn(&mut World);
+
     fn world() -> World {
         let mut headers = HeaderMap::new();
         headers.insert("user-agent", HeaderValue::from_static("x"));
@@ -178,7 +180,7 @@ mod tests {
 
     #[test]
     fn everything_that_matters_makes_another_key() {
-        let changes: Vec<(&str, fn(&mut World))> = vec![
+        let changes: [(&str, Change); 17] = [
             ("as it is", |_| {}),
             ("another tenant", |w| w.tenant = Some("b")),
             ("nobody", |w| w.tenant = None),

@@ -17,8 +17,9 @@ use tokio::time::Instant;
 
 use super::counters::{Tier, Unstored};
 use super::entry::{Entry, Owner, millis, spread, unix_ms};
-use super::flight::{End, Flight, Form, Opening, Reading, Seat};
+use super::flight::{Begun, End, Flight, Form, Opening, Seat};
 use super::memory::Memory;
+use super::reading::Reading;
 use super::remote::{Lease, Looked, Remote, Wanted};
 use crate::call::Call;
 use crate::dispatch::{Lost, Origin, Won, WonBody};
@@ -59,7 +60,7 @@ pub(crate) struct Making {
 /// What an entry says beside its body.
 struct Label {
     origin: Origin,
-    head: Box<Parts>,
+    head: Parts,
 }
 
 impl Making {
@@ -88,7 +89,7 @@ impl Making {
         match proxy::search(call, plan).await {
             Err(lost) => self.flight.open(Err(lost)),
             Ok(Won { origin, head, body }) => {
-                let label = Label { origin, head: Box::new(head) };
+                let label = Label { origin, head };
                 match body {
                     WonBody::Whole(bytes, usage) => self.whole(&label, bytes, usage),
                     WonBody::Stream(relay) => self.relay(label, Form::Stream, relay).await,
@@ -131,7 +132,8 @@ impl Making {
     }
 
     fn open(&self, label: &Label, form: Form) {
-        let opening = Opening::New { origin: label.origin.clone(), head: label.head.clone(), form };
+        let (origin, head) = (label.origin.clone(), label.head.clone());
+        let opening = Opening::New(Box::new(Begun { origin, head, form }));
         self.flight.open(Ok(opening));
     }
 
@@ -262,13 +264,14 @@ pub(crate) async fn opened(seat: Seat) -> Result<Won, Lost> {
     let opening = poll_fn(|cx| seat.poll_opening(cx)).await?;
     Ok(match opening {
         Opening::Stored(entry) => entry.replay(unix_ms(SystemTime::now())),
-        Opening::New { origin, head, form } => {
+        Opening::New(begun) => {
+            let Begun { origin, head, form } = *begun;
             let body = match form {
                 Form::Whole(bytes, usage) => WonBody::Whole(bytes, usage),
                 Form::Stream => WonBody::Shared(Box::new(Reading::new(seat, true))),
                 Form::Rest => WonBody::Shared(Box::new(Reading::new(seat, false))),
             };
-            Won { origin, head: *head, body }
+            Won { origin, head, body }
         }
     })
 }
