@@ -2,8 +2,9 @@
 
 use std::hint::black_box;
 
-use adapters::{Rewrite, Scanner, StreamDialect, encode, inspect, peek};
+use adapters::{Rewrite, Scanner, StreamDialect, canonical, encode, inspect, peek};
 use bytes::Bytes;
+use router::Operation;
 use router::spec::Kind;
 
 use crate::inputs;
@@ -17,7 +18,7 @@ const UPSTREAM_MODEL: &str = "mistralai/Mistral-7B-Instruct-v0.3";
 /// A case: its name, and what does it so often.
 pub(crate) type Case = (&'static str, fn(u64));
 
-pub(crate) const CASES: [Case; 12] = [
+pub(crate) const CASES: [Case; 14] = [
     ("peek_small", |times| peeks(&inputs::small_chat(), times)),
     ("peek_8k", |times| peeks(&inputs::chat(8 << 10), times)),
     ("peek_1m", |times| peeks(&inputs::chat(1 << 20), times)),
@@ -29,12 +30,27 @@ pub(crate) const CASES: [Case; 12] = [
     ("scan_event_in_two_parts", scans_halves),
     ("scan_stream_head_and_end", scans_ends),
     ("inspect_answer", inspects),
+    ("cache_name_small", |times| names(&inputs::small_chat(), times)),
+    ("cache_name_8k", |times| names(&inputs::chat(8 << 10), times)),
     ("plan_in_a_large_world", plans),
 ];
 
 fn peeks(body: &Bytes, times: u64) {
     for _ in 0..times {
         let _ = black_box(peek(black_box(body), DEPTH_MAX));
+    }
+}
+
+/// What the name of a stored answer costs: the body in its canonical form, digested, and whether it may be stored.
+fn names(body: &Bytes, times: u64) {
+    for _ in 0..times {
+        let mut hasher = blake3::Hasher::new_keyed(black_box(&[7; 32]));
+        let Some(canonical) = canonical(black_box(body), DEPTH_MAX) else { return };
+        black_box(canonical.is_deterministic(Operation::ChatCompletions));
+        canonical.feed(&mut |piece| {
+            hasher.update(piece);
+        });
+        black_box(hasher.finalize());
     }
 }
 
