@@ -1,7 +1,7 @@
 //! From an empty configuration to routed traffic through the admin API alone, in the gateway's process and in one of its
 //! own; the same steps over both.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
 #[expect(dead_code, reason = "each test file uses its part of the harness")]
 mod support;
@@ -37,15 +37,12 @@ fn takes_effect(site: &Site, backend: &str) -> Duration {
     begun.elapsed()
 }
 
-fn from_nothing_to_a_rollback(mode: Mode) {
-    let servers = [
-        ("eu-vllm-1", "vllm", "eu", Upstream::start(Profile::vllm(&[MODEL])).unwrap()),
-        ("eu-vllm-2", "vllm", "eu", Upstream::start(Profile::vllm(&[MODEL])).unwrap()),
-        ("us-ollama-1", "ollama", "us", Upstream::start(Profile::ollama(&[MODEL])).unwrap()),
-    ];
-    let site = Site::start(mode);
+type Server = (&'static str, &'static str, &'static str, Upstream);
+
+/// Adds three servers, sees their models, and puts a head before each.
+fn register(site: &Site, servers: &[Server]) {
     let admin = site.admin;
-    for (name, kind, region, server) in &servers {
+    for (name, kind, region, server) in servers {
         let body = json!({"name": name, "kind": kind, "region": region, "url": server.url()});
         let made = admin.post("/admin/backends", &body);
         assert_eq!(made.status, 201);
@@ -67,6 +64,17 @@ fn from_nothing_to_a_rollback(mode: Mode) {
     ] {
         admin.post("/admin/heads", &json!({"name": head, "region": region, "backends": [backend]}));
     }
+}
+
+fn from_nothing_to_a_rollback(mode: Mode) {
+    let servers = [
+        ("eu-vllm-1", "vllm", "eu", Upstream::start(Profile::vllm(&[MODEL])).unwrap()),
+        ("eu-vllm-2", "vllm", "eu", Upstream::start(Profile::vllm(&[MODEL])).unwrap()),
+        ("us-ollama-1", "ollama", "us", Upstream::start(Profile::ollama(&[MODEL])).unwrap()),
+    ];
+    let site = Site::start(mode);
+    let admin = site.admin;
+    register(&site, &servers);
 
     let model = format!("/admin/models/{MODEL}");
     let region = admin.put(&model, &format!("{model}/region"), &json!({"region": "eu"}));
