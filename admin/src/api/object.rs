@@ -170,6 +170,8 @@ pub(crate) fn schemas() -> Vec<(String, Value)> {
     ];
     for collection in &COLLECTIONS {
         let Some(mut input) = config::object_schema(collection.kind.as_str()) else { continue };
+        let name = collection.schema;
+        all.push((name.to_owned(), shown(collection, &input)));
         if collection.kind == ObjectKind::Key
             && let Some(properties) = input["properties"].as_object_mut()
         {
@@ -177,8 +179,6 @@ pub(crate) fn schemas() -> Vec<(String, Value)> {
             properties.remove("secret");
             properties.remove("secret_sha256");
         }
-        let name = collection.schema;
-        all.push((name.to_owned(), shown(collection, &input)));
         all.push((format!("{name}Page"), page::schema_of(name)));
         all.push((format!("{name}Patch"), patch(&input)));
         if collection.overrides.is_some() {

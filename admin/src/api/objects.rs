@@ -15,7 +15,7 @@ use crate::api::json::Object as Unique;
 use crate::api::object::{READ_ONLY, Surroundings, answer, json_response, show, written};
 use crate::api::object_operations as operations;
 use crate::api::page;
-use crate::api::problem::{Kind, Problem};
+use crate::api::problem::{Flaw, Kind, Problem};
 use crate::api::route::Route;
 use crate::api::state::Api;
 use crate::api::tag::Condition;
@@ -208,7 +208,7 @@ async fn create(
     let body = object_of(request, "application/json").await?;
     let world = call.api.world().await?;
     let change = call.change(None, &world);
-    let done = call.api.registry().create(collection.kind, writable(body), change).await?;
+    let done = call.api.registry().create(collection.kind, whole(body)?, change).await?;
     finish(&call.api, StatusCode::CREATED, collection, &done).await
 }
 
@@ -222,7 +222,7 @@ async fn replace(
     let body = object_of(request, "application/json").await?;
     let world = call.api.world().await?;
     let change = call.change(Some(condition), &world);
-    let done = call.api.registry().replace(collection.kind, &id, writable(body), change).await?;
+    let done = call.api.registry().replace(collection.kind, &id, whole(body)?, change).await?;
     finish(&call.api, StatusCode::OK, collection, &done).await
 }
 
@@ -291,6 +291,20 @@ fn writable(mut body: Map<String, Value>) -> Map<String, Value> {
         body.remove(*name);
     });
     body
+}
+
+/// The body of an object that is given whole: what is not there is left out, and null stands for nothing.
+fn whole(body: Map<String, Value>) -> Result<Map<String, Value>, Problem> {
+    let body = writable(body);
+    let null = body.iter().find(|(_, value)| value.is_null());
+    if let Some((name, _)) = null {
+        return Err(Problem::invalid(vec![Flaw {
+            pointer: format!("/{}", name.replace('~', "~0").replace('/', "~1")),
+            code: "invalid-value".to_owned(),
+            detail: "null removes a part in a merge patch; here, leave it out".to_owned(),
+        }]));
+    }
+    Ok(body)
 }
 
 /// A body that is one JSON object.

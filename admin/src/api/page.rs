@@ -103,7 +103,13 @@ pub(crate) fn key_of(cursor: Option<&str>) -> Result<Option<String>, Problem> {
 /// As [`key_of`].
 pub(crate) fn number_of(cursor: Option<&str>) -> Result<Option<u64>, Problem> {
     let wrong = || Problem::parameter("cursor", "take it from `next_cursor` of the page before");
-    key_of(cursor)?.map(|key| key.parse().map_err(|_| wrong())).transpose()
+    let number = |key: String| key.parse().ok().filter(|number| is_number(*number));
+    key_of(cursor)?.map(|key| number(key).ok_or_else(wrong)).transpose()
+}
+
+/// Whether the store can hold a number at all.
+pub(crate) fn is_number(number: u64) -> bool {
+    i64::try_from(number).is_ok()
 }
 
 /// The page after `after` of entries that are sorted by `key`.
@@ -162,6 +168,7 @@ mod tests {
             assert!(key_of(Some(cursor)).is_err(), "{cursor}");
         }
         assert!(number_of(Some(&cursor("x"))).is_err());
+        assert!(number_of(Some(&cursor("9223372036854775808"))).is_err());
         assert_eq!(number_of(Some(&cursor("17"))).unwrap(), Some(17));
     }
 }

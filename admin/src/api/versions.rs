@@ -134,6 +134,12 @@ fn version(head: VersionHead, toml: Option<String>) -> Version {
     }
 }
 
+/// A number that a version can have.
+fn known(number: u64) -> Result<u64, Problem> {
+    let fits = page::is_number(number);
+    fits.then_some(number).ok_or_else(|| Problem::not_found("version", &number.to_string()))
+}
+
 async fn list(State(api): State<Api>, Query(which): Query<Which>) -> Result<Response, Problem> {
     let limit = page::limit(which.limit)?;
     let before = page::number_of(which.cursor.as_deref())?;
@@ -147,19 +153,19 @@ async fn list(State(api): State<Api>, Query(which): Query<Which>) -> Result<Resp
 }
 
 async fn one(State(api): State<Api>, Path(number): Path<u64>) -> Result<Response, Problem> {
-    let (head, toml) = api.registry().version(number).await?;
+    let (head, toml) = api.registry().version(known(number)?).await?;
     Ok(json_response(StatusCode::OK, &version(head, Some(toml))))
 }
 
 async fn diff(State(api): State<Api>, Query(between): Query<Between>) -> Result<Response, Problem> {
-    let text = api.registry().diff(between.from, between.to).await?;
+    let text = api.registry().diff(known(between.from)?, known(between.to)?).await?;
     Ok(plain("text/plain; charset=utf-8", text))
 }
 
 async fn rollback(call: Call, Json(body): Json<Rollback>) -> Result<Response, Problem> {
     let world = call.api.world().await?;
     let change = call.change(None, &world);
-    let done = call.api.registry().rollback(body.version, change).await?;
+    let done = call.api.registry().rollback(known(body.version)?, change).await?;
     let outcome = Outcome::of(&done);
     let mut response = json_response(StatusCode::OK, &outcome);
     versions(&mut response, &done);
