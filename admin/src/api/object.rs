@@ -185,6 +185,14 @@ pub(crate) fn schemas() -> Vec<(String, Value)> {
             all.push((format!("{name}Override"), overridable(&input, collection)));
         }
         credentials(&mut input, &mut |_, property| property["writeOnly"] = json!(true));
+        nullable(&mut input);
+        let mut replacement = input.clone();
+        if let Some(required) = replacement["required"].as_array_mut() {
+            required.retain(|member| member != "name");
+        }
+        replacement["description"] =
+            json!("The whole object; the path has its name, unless it is to have another one.");
+        all.push((format!("{name}Replacement"), replacement));
         all.push((format!("{name}Input"), input));
     }
     all
@@ -263,6 +271,36 @@ fn shown(collection: &Collection, input: &Value) -> Value {
     schema
 }
 
+/// Null stands for what is not said, wherever something may be left out.
+fn nullable(schema: &mut Value) {
+    let required = schema.get("required").cloned().unwrap_or_default();
+    let is_required =
+        |name: &str| required.as_array().is_some_and(|all| all.iter().any(|one| one == name));
+    if let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {
+        for (_, property) in properties.iter_mut().filter(|(name, _)| !is_required(name)) {
+            or_null(property);
+        }
+    }
+    if let Some(more) = schema.get_mut("additionalProperties").filter(|more| more.is_object()) {
+        or_null(more);
+    }
+    if let Some(kinds) = schema.get_mut("anyOf").and_then(Value::as_array_mut) {
+        kinds.iter_mut().for_each(nullable);
+    }
+}
+
+fn or_null(property: &mut Value) {
+    nullable(property);
+    let mut value = property.take();
+    let mut facts = Map::new();
+    for fact in ["default", "description", "writeOnly"] {
+        let found = value.as_object_mut().and_then(|value| value.remove(fact));
+        facts.extend(found.map(|found| (fact.to_owned(), found)));
+    }
+    facts.insert("anyOf".to_owned(), json!([value, {"type": "null"}]));
+    *property = Value::Object(facts);
+}
+
 /// A merge patch (RFC 7396): any part, and null for what is to go.
 fn patch(input: &Value) -> Value {
     let mut schema = input.clone();
@@ -299,6 +337,7 @@ fn overridable(input: &Value, collection: &Collection) -> Value {
     if let Some(map) = schema.as_object_mut() {
         map.remove("required");
     }
+    nullable(&mut schema);
     schema["description"] = json!(format!("Values over those of a {}.", collection.word));
     schema
 }

@@ -74,7 +74,11 @@ pub(crate) fn create(collection: &Collection) -> Operation {
 pub(crate) fn replace(collection: &Collection) -> Operation {
     let operation = operation(collection, "replace", format!("Replaces a {}", collection.word))
         .about("Everything is what the body says, but for credentials that are absent: they stay.")
-        .takes_as(JSON, reference(&format!("{}Input", collection.schema)), collection.example());
+        .takes_as(
+            JSON,
+            reference(&format!("{}Replacement", collection.schema)),
+            collection.example(),
+        );
     changes(versioned(gives_one(operation, collection, 200, "It is replaced."), 200).under_etag())
 }
 

@@ -66,6 +66,8 @@ impl Tx {
     /// # Errors
     /// As [`StoreError`].
     pub fn version(&self, number: u64) -> Result<Option<StoredVersion>, StoreError> {
+        // SQLite's integers end there.
+        let Ok(number) = i64::try_from(number) else { return Ok(None) };
         let sql = "SELECT number, at, author, summary, state FROM versions WHERE number = ?1";
         self.first(sql, [number], |row| Ok(StoredVersion { head: head(row)?, state: row.get(4)? }))
     }
@@ -79,6 +81,7 @@ impl Tx {
         limit: usize,
         before: Option<u64>,
     ) -> Result<Vec<VersionHead>, StoreError> {
+        let before = before.map(|before| i64::try_from(before).unwrap_or(i64::MAX));
         let sql = "SELECT number, at, author, summary FROM versions
                    WHERE ?1 IS NULL OR number < ?1 ORDER BY number DESC LIMIT ?2";
         self.rows(sql, params![before, bounded(limit)], head)
