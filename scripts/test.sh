@@ -21,6 +21,7 @@ step cargo build --workspace --bins
 step cargo test --workspace --no-fail-fast
 step scripts/check-schema.sh
 step scripts/check-openapi.sh
+step tests/openapi/run
 step tests/sdk/run
 
 if [ ${#failed[@]} -gt 0 ]; then

@@ -1,5 +1,5 @@
 //! Who goes next among those who wait: priorities, the share of the lower ones, tenants in turn. F52.
-#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 #[expect(dead_code, reason = "each test file uses its part of the harness")]
 mod support;

@@ -8,7 +8,7 @@ use loadtest::text::{recitation, word};
 use loadtest::{At, How, Profile, Script, Upstream};
 use support::client::Exchange;
 use support::streams::LENIENT;
-use support::{Gateway, PATIENCE, Reply, backend, edits, wait_until};
+use support::{Gateway, Reply, backend, edits, wait_until};
 
 /// A gateway before one backend that takes one request at a time; `top` goes above the tables.
 fn narrow(top: &str, tables: &str) -> (Upstream, Gateway) {

@@ -5,7 +5,9 @@ use crate::tree::{files, has_extension, is_test, none, split_tests};
 /// Longest Rust source without its tests, lines.
 const LINES_MAX: usize = 420;
 /// Test code that may wait for a real span, and why.
-const WAITS: [(&str, &str); 3] = [
+const WAITS: [(&str, &str); 5] = [
+    ("admin/tests/http/server.rs", "polls for a state with a deadline"),
+    ("admin/tests/support/mod.rs", "polls for a state with a deadline"),
     ("gateway/tests/support/mod.rs", "polls for a state with a deadline"),
     ("loadtest/tests/wire/connections.rs", "compares two looks at a counter inside a poll"),
     ("tests/sdk/process.py", "polls for a state with a deadline"),
