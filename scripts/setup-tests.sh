@@ -17,6 +17,9 @@ command -v cc >/dev/null || missing+=(gcc libc6-dev)
 python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3 python3-venv)
 command -v redis-server >/dev/null || missing+=(redis-server)
 command -v valgrind >/dev/null || missing+=(valgrind)
+# A network of their own for tests that name made-up hosts.
+command -v ip >/dev/null || missing+=(iproute2)
+command -v unshare >/dev/null || missing+=(util-linux)
 
 if [ ${#missing[@]} -gt 0 ]; then
   sudo=()

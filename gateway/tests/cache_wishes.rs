@@ -1,6 +1,5 @@
 //! What clients may ask of the cache, how long answers are good, and who may see them.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
 #[expect(dead_code, reason = "each test file uses its part of the harness")]
 mod support;
 
