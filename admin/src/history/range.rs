@@ -88,7 +88,9 @@ pub struct Statistics {
 #[must_use]
 pub fn statistics(series: &[Series]) -> Statistics {
     let requests = counts(series, Metric::Requests);
-    let total = |metric| counts(series, metric).values().sum::<f64>();
+    // From a zero of its own: that of `sum` is negative.
+    let add = |counts: &BTreeMap<_, f64>| counts.values().fold(0.0, |sum, one| sum + one);
+    let total = |metric| add(&counts(series, metric));
     let mean = |metric: Metric| {
         let points = points(series, metric);
         let weigh = |point: &Point| (point.value, requests.get(&point.at).copied().unwrap_or(0.0));
@@ -98,7 +100,7 @@ pub fn statistics(series: &[Series]) -> Statistics {
             });
         (weight > 0.0).then(|| sum / weight)
     };
-    let (ended, errors) = (requests.values().sum::<f64>(), total(Metric::Errors));
+    let (ended, errors) = (add(&requests), total(Metric::Errors));
     let output_tokens = total(Metric::TokensPerSecond);
     let duration_ms = mean(Metric::DurationMs);
     let answering = duration_ms.map(|ms| ms / 1e3 * ended).filter(|seconds| *seconds > 0.0);
