@@ -56,6 +56,7 @@ impl Drop for Sidecar {
 #[derive(Clone, Copy)]
 pub struct Admin {
     address: SocketAddr,
+    token: &'static str,
 }
 
 /// What takes part.
@@ -82,15 +83,8 @@ impl Site {
 
     /// On a store that exists.
     pub fn on(store: &Arc<TempDir>, mode: Mode, tables: &str) -> Self {
-        let word = if mode == Mode::Embedded { "embedded" } else { "sidecar" };
         let config = store.path().join("forebay.toml");
-        let text = format!(
-            "version = 1\n{tables}\n[server]\nlisten = \"127.0.0.1:0\"\nthreads = 2\n\
-             [server.drain]\ngrace = \"0s\"\n[ops]\nlisten = \"127.0.0.1:0\"\n[admin]\nmode = \"{word}\"\n\
-             listen = \"127.0.0.1:0\"\ntoken = \"{TOKEN}\"\n[store]\npath = \"forebay.db\"\n\
-             master_key = \"{}\"\n",
-            "07".repeat(32)
-        );
+        let text = self::config(mode, tables, "forebay.db");
         std::fs::write(&config, text).unwrap();
         let gateway =
             Gateway::spawn(&["serve", "--config", config.to_str().unwrap()], TempDir::new());
@@ -101,7 +95,7 @@ impl Site {
                 (Some(sidecar), address)
             }
         };
-        Self { gateway, sidecar, admin: Admin { address }, config, _store: Arc::clone(store) }
+        Self { gateway, sidecar, admin: Admin::at(address), config, _store: Arc::clone(store) }
     }
 
     /// Another data plane of the same configuration.
@@ -118,14 +112,36 @@ impl Site {
     pub fn restart_sidecar(&mut self) {
         let (sidecar, address) = Sidecar::start(&self.config);
         self.sidecar = Some(sidecar);
-        self.admin = Admin { address };
+        self.admin = Admin::at(address);
     }
 }
 
+/// A configuration with further tables and a store at this path.
+pub fn config(mode: Mode, tables: &str, store: &str) -> String {
+    let word = if mode == Mode::Embedded { "embedded" } else { "sidecar" };
+    format!(
+        "version = 1\n{tables}\n[server]\nlisten = \"127.0.0.1:0\"\nthreads = 2\n\
+         [server.drain]\ngrace = \"0s\"\n[ops]\nlisten = \"127.0.0.1:0\"\n[admin]\nmode = \"{word}\"\n\
+         listen = \"127.0.0.1:0\"\ntoken = \"{TOKEN}\"\n[store]\npath = \"{store}\"\n\
+         master_key = \"{}\"\n",
+        "07".repeat(32)
+    )
+}
+
 impl Admin {
+    /// The API at this address, with the token of [`config`].
+    pub fn at(address: SocketAddr) -> Self {
+        Self { address, token: TOKEN }
+    }
+
+    /// With another token.
+    pub fn with_token(self, token: String) -> Self {
+        Self { token: token.leak(), ..self }
+    }
+
     /// One request with the token; `more` is further header lines.
     pub fn ask(&self, method: &str, path: &str, more: &str, body: Option<&Value>) -> Reply {
-        Client::new(self.address).raw(asked(method, path, more, body))
+        Client::new(self.address).raw(self.asked(method, path, more, body))
     }
 
     pub fn get(&self, path: &str) -> Value {
@@ -156,7 +172,7 @@ impl Admin {
     pub fn try_post(&self, path: &str, body: &Value) -> Option<u16> {
         let mut socket = TcpStream::connect(self.address).ok()?;
         socket.set_read_timeout(Some(super::PATIENCE)).ok()?;
-        socket.write_all(asked("POST", path, "", Some(body)).as_bytes()).ok()?;
+        socket.write_all(self.asked("POST", path, "", Some(body)).as_bytes()).ok()?;
         let mut answer = String::new();
         socket.read_to_string(&mut answer).ok()?;
         answer.split(' ').nth(1)?.parse().ok()
@@ -171,14 +187,15 @@ impl Admin {
             all.len() == planes && all.iter().all(follows)
         });
     }
-}
 
-fn asked(method: &str, path: &str, more: &str, body: Option<&Value>) -> String {
-    let body = body.map(ToString::to_string).unwrap_or_default();
-    let kind = if body.is_empty() { "" } else { "content-type: application/json\r\n" };
-    format!(
-        "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
-         authorization: Bearer {TOKEN}\r\n{more}{kind}content-length: {}\r\n\r\n{body}",
-        body.len()
-    )
+    fn asked(&self, method: &str, path: &str, more: &str, body: Option<&Value>) -> String {
+        let body = body.map(ToString::to_string).unwrap_or_default();
+        let kind = if body.is_empty() { "" } else { "content-type: application/json\r\n" };
+        format!(
+            "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
+         authorization: Bearer {}\r\n{more}{kind}content-length: {}\r\n\r\n{body}",
+            self.token,
+            body.len()
+        )
+    }
 }

@@ -133,12 +133,17 @@ impl Gateway {
 
     /// As [`Self::spawn`], with a command that may have an environment of its own.
     pub fn run(mut command: Command, dir: TempDir) -> Self {
-        let mut child = command
-            .current_dir(dir.path())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        command.current_dir(dir.path());
+        Self::run_in(command, dir)
+    }
+
+    /// As [`Self::run`], in the folder that the command names.
+    pub fn run_in_place(command: Command) -> Self {
+        Self::run_in(command, TempDir::new())
+    }
+
+    fn run_in(mut command: Command, dir: TempDir) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let mut stderr = child.stderr.take().unwrap();
         let sink = Arc::clone(&log);
@@ -174,14 +179,18 @@ impl Gateway {
 
     /// Where its admin API is.
     pub fn admin(&self) -> SocketAddr {
-        let mut address = None;
-        wait_until("the admin API's address", || {
+        self.said("admin on http://").parse().unwrap()
+    }
+
+    /// The rest of the line that begins so on its standard output.
+    pub fn said(&self, beginning: &str) -> String {
+        let mut rest = None;
+        wait_until(beginning, || {
             let said = self.said.lock().unwrap();
-            address =
-                said.lines().find_map(|line| line.strip_prefix("admin on http://")?.parse().ok());
-            address.is_some()
+            rest = said.lines().find_map(|line| Some(line.strip_prefix(beginning)?.to_owned()));
+            rest.is_some()
         });
-        address.unwrap()
+        rest.unwrap()
     }
 
     pub fn client(&self) -> Client {
