@@ -1,6 +1,7 @@
 //! What servers say of their models beyond the names: sizes, formats, abilities.
 
 use router::ModelName;
+use router::spec::DiscoveredModel;
 use serde_json::Value;
 
 use crate::models::{ListError, MODELS_MAX, entries, name, parse, text};
@@ -83,6 +84,20 @@ pub struct TeiInfo {
     pub input_max: Option<u64>,
     /// It ranks or classifies pairs instead of embedding texts.
     pub ranks: bool,
+}
+
+impl From<TeiInfo> for DiscoveredModel {
+    fn from(info: TeiInfo) -> Self {
+        Self {
+            name: info.model,
+            created: None,
+            owned_by: None,
+            context_length: info.input_max,
+            parent: None,
+            digest: None,
+            remote: false,
+        }
+    }
 }
 
 /// Reads an answer of TEI's `GET /info`.

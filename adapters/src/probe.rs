@@ -15,6 +15,8 @@ pub enum Probe {
     Tags,
     /// Ollama's loaded models.
     Loaded,
+    /// What Text Embeddings Inference says of itself and its one model.
+    Info,
     /// The Prometheus page.
     Metrics,
 }
@@ -29,6 +31,7 @@ impl Probe {
             Self::Version => "/api/version",
             Self::Tags => "/api/tags",
             Self::Loaded => "/api/ps",
+            Self::Info => "/info",
             Self::Metrics => "/metrics",
         }
     }
@@ -44,13 +47,15 @@ pub const fn health(kind: Kind) -> &'static [Probe] {
     }
 }
 
-/// The question whose answer lists a backend's models; `None` where there is none.
+/// The questions whose answer lists a backend's models: the first that the server knows.
 #[must_use]
-pub const fn discovery(kind: Kind) -> Option<Probe> {
+pub const fn discovery(kind: Kind) -> &'static [Probe] {
     match kind {
-        Kind::Vllm | Kind::OpenAi | Kind::Rerank => Some(Probe::Models),
-        Kind::Ollama => Some(Probe::Tags),
-        Kind::Tei => None,
+        Kind::Vllm | Kind::OpenAi => &[Probe::Models],
+        Kind::Ollama => &[Probe::Tags],
+        Kind::Tei => &[Probe::Info],
+        // A server of its own, or TEI with a model that ranks.
+        Kind::Rerank => &[Probe::Models, Probe::Info],
     }
 }
 

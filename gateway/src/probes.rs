@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
+use adapters::details::tei_info;
 use adapters::metrics_text;
 use adapters::models::{ListError, ollama_loaded, ollama_tags, openai_list};
 use adapters::probe::{self, Finding, Probe};
@@ -122,21 +123,29 @@ async fn token(member: &Member<Arc<Link>>, timeout: Duration) -> Checked {
     }
 }
 
-/// The models that a backend lists; none where its kind has no list.
+/// The models that a backend lists.
 pub(crate) async fn models(
     member: &Member<Arc<Link>>,
     timeout: Duration,
 ) -> Result<Vec<DiscoveredModel>, NoList> {
-    let Some(question) = probe::discovery(member.spec.kind) else { return Ok(Vec::new()) };
-    let reply = ask(member, question, timeout).await?;
-    if !reply.status.is_success() {
-        return Err(NoList::Status(reply.status.as_u16()));
+    let mut unknown = None;
+    for question in probe::discovery(member.spec.kind) {
+        let reply = ask(member, *question, timeout).await?;
+        let status = reply.status.as_u16();
+        if !reply.status.is_success() {
+            if probe::judge(*question, status, &reply.body) != Finding::Unsupported {
+                return Err(NoList::Status(status));
+            }
+            unknown = Some(NoList::Status(status));
+            continue;
+        }
+        return Ok(match question {
+            Probe::Tags => ollama_tags(&reply.body)?.models,
+            Probe::Info => vec![tei_info(&reply.body)?.into()],
+            _ => openai_list(&reply.body)?.models,
+        });
     }
-    let listing = match question {
-        Probe::Tags => ollama_tags(&reply.body)?,
-        _ => openai_list(&reply.body)?,
-    };
-    Ok(listing.models)
+    unknown.map_or_else(|| Ok(Vec::new()), Err)
 }
 
 /// What a backend says of its load.

@@ -141,7 +141,7 @@ fn a_sidecar_configures_everything() {
 fn embeddings_go_to_a_tei_backend() {
     let tei = Upstream::start(Profile::tei("bge-small")).unwrap();
     let site = Site::start(Mode::Embedded);
-    let body = json!({"name": "tei-1", "kind": "tei", "region": "eu", "url": tei.url(), "models": ["bge-small"]});
+    let body = json!({"name": "tei-1", "kind": "tei", "region": "eu", "url": tei.url()});
     site.admin.post("/admin/backends", &body);
     site.gateway.wait_for_model("bge-small");
     wait_until("its health", || {
@@ -151,4 +151,30 @@ fn embeddings_go_to_a_tei_backend() {
     let reply = site.gateway.client().post("/v1/embeddings", body);
     assert_eq!((reply.status, reply.header("x-forebay-backend")), (200, Some("tei-1")));
     assert_eq!(site.gateway.client().chat("bge-small", "").status, 503, "it does not chat");
+}
+
+#[test]
+fn rerankers_are_registered_and_watched() {
+    let (tei, plain) = (
+        Upstream::start(Profile::tei("bge-rank")),
+        Upstream::start(Profile::plain(&["jina-rank"])),
+    );
+    let (tei, plain) = (tei.unwrap(), plain.unwrap());
+    let health = "[health]\ninterval = \"200ms\"\ntimeout = \"1s\"\n";
+    let site = Site::start_with(Mode::Embedded, health);
+    for (name, server, model) in [("rank-1", &tei, "bge-rank"), ("rank-2", &plain, "jina-rank")] {
+        let body = json!({"name": name, "kind": "rerank", "region": "eu", "url": server.url()});
+        site.admin.post("/admin/backends", &body);
+        let path = format!("/admin/backends/{name}");
+        let state = || site.admin.get(&path)["status"][0]["state"].clone();
+        wait_until("its health", || state() == "online");
+        wait_until("its model", || names(&site.admin.get("/admin/models")).contains(&model.into()));
+        let on_it = site.admin.get(&format!("{path}/models"));
+        assert_eq!(on_it["data"][0]["id"], model, "{on_it}");
+        server.vitals(|vitals| vitals.health = 503);
+        wait_until("its sickness", || state() != "online");
+        server.vitals(|vitals| vitals.health = 200);
+        wait_until("its recovery", || state() == "online");
+        assert_eq!(site.gateway.client().chat(model, "").status, 503, "it does not chat");
+    }
 }

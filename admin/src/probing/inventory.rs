@@ -142,20 +142,11 @@ async fn tei(
     key: Option<&Secret>,
 ) -> Result<BackendModel, NoList> {
     let info = details::tei_info(&body(client, at, Ask::get("/info", key)).await?)?;
-    let bare = DiscoveredModel {
-        name: info.model,
-        created: None,
-        owned_by: None,
-        context_length: info.input_max,
-        parent: None,
-        digest: None,
-        remote: false,
-    };
     let does = if info.ranks { "rerank" } else { "embedding" };
     Ok(BackendModel {
         loaded: Some(true),
         capabilities: vec![does.to_owned()],
-        ..BackendModel::from(bare)
+        ..BackendModel::from(DiscoveredModel::from(info))
     })
 }
 
