@@ -184,7 +184,13 @@ pub(crate) fn schemas() -> Vec<(String, Value)> {
         if collection.overrides.is_some() {
             all.push((format!("{name}Override"), overridable(&input, collection)));
         }
-        credentials(&mut input, &mut |_, property| property["writeOnly"] = json!(true));
+        credentials(&mut input, &mut |_, property| {
+            let description = property["description"].take();
+            *property = json!({
+                "anyOf": [property.take(), reference("Credential")],
+                "description": description,
+            });
+        });
         nullable(&mut input);
         let mut replacement = input.clone();
         if let Some(required) = replacement["required"].as_array_mut() {

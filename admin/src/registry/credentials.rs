@@ -228,7 +228,9 @@ impl Sealer<'_> {
                 Some(Value::Object(map)) => match map.get("set") {
                     Some(Value::Bool(false)) => None,
                     Some(Value::Bool(true)) if kept.is_some() => kept.cloned(),
-                    _ if reference(&Value::Object(map.clone())) == kept.map(String::as_str) => {
+                    None if kept.is_some()
+                        && reference(&Value::Object(map.clone())) == kept.map(String::as_str) =>
+                    {
                         kept.cloned()
                     }
                     _ => return Err(not_text(&path)),
