@@ -32,6 +32,7 @@ mod problem;
 mod profile;
 mod refusal;
 mod region;
+mod remote;
 mod repeat;
 mod route;
 mod server;
@@ -47,12 +48,13 @@ mod world;
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread;
 
 use axum::Router;
 use axum::middleware;
 use zeroize::Zeroizing;
 
+pub use self::remote::{Remote, Served};
 pub use self::storage::StoreSource;
 use crate::api::problem::{Kind, Problem};
 use crate::api::route::Route;
@@ -132,13 +134,14 @@ pub fn serve(
     listener: TcpListener,
     context: Context,
     end: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<JoinHandle<()>> {
+) -> io::Result<Served> {
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let routes = routes();
     let api = Api::new(context, &routes, address)?;
-    thread::Builder::new().name("admin".to_owned()).spawn(move || {
+    let (remote, moves) = Remote::new(&api, &runtime);
+    let thread = thread::Builder::new().name("admin".to_owned()).spawn(move || {
         runtime.block_on(async move {
             let beating = api.clone();
             tokio::spawn(async move { beating.engines().beat(beating.store()).await });
@@ -148,11 +151,14 @@ pub fn serve(
                 ending.engines().end();
             };
             match tokio::net::TcpListener::from_std(listener) {
-                Ok(listener) => server::accept(listener, router(routes, &api), end).await,
+                Ok(listener) => {
+                    server::accept(listener, moves, router(routes, &api), end).await;
+                }
                 Err(error) => tracing::error!(%error, "the admin listener failed"),
             }
         });
-    })
+    })?;
+    Ok(Served { remote, thread })
 }
 
 /// All routes with what lies around them: first [`server::edge`], then [`caller::authenticate`], then each route's role.

@@ -178,12 +178,6 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     if old.admin.mode != new.admin.mode {
         keys.push("admin.mode");
     }
-    if old.admin.listen != new.admin.listen {
-        keys.push("admin.listen");
-    }
-    if old.admin.hosts != new.admin.hosts {
-        keys.push("admin.hosts");
-    }
     if old.log.format != new.log.format {
         keys.push("log.format");
     }

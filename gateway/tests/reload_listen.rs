@@ -14,8 +14,10 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use loadtest::{At, How, Script};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use serde_json::json;
+use support::admin::{Admin, Mode, Site};
 use support::client::request;
-use support::edits::{apply, edit, file, refuse, reloads, text};
+use support::edits::{apply, edit, file, refuse, reloads, replace, text};
 use support::{Client, Gateway, tiny, tiny_backend, wait_until};
 
 /// An address of this test's own: a port that was given up may be anybody's a moment later, and one that was listened on
@@ -72,6 +74,64 @@ fn the_listeners_move_and_what_runs_goes_on() {
     let reply = running.reply();
     assert!(reply.looks_whole(), "{}", reply.text());
     assert_eq!(reply.content(), loadtest::text::recitation(0, 40));
+}
+
+#[test]
+fn the_admin_api_moves_and_takes_another_token() {
+    let site = Site::start(Mode::Embedded);
+    let told = support::admin::TOKEN;
+    let file = site.config();
+    let edit = |from: &str, to: &str| {
+        let before = fs::read_to_string(file).unwrap();
+        assert_eq!(before.matches(from).count(), 1, "{from:?} in {before}");
+        replace(file, &before.replacen(from, to, 1));
+    };
+    let old = site.gateway.admin();
+    let mut events = Client::new(old).connect();
+    events.send(format!(
+        "GET /admin/events HTTP/1.1\r\nhost: localhost\r\naccept: text/event-stream\r\n\
+         authorization: Bearer {told}\r\n\r\n"
+    ));
+    events.read_until("200 OK");
+
+    let new = free();
+    edit(
+        "mode = \"embedded\"\nlisten = \"127.0.0.1:0\"",
+        &format!("mode = \"embedded\"\nlisten = \"{new}\""),
+    );
+    wait_until("the new listener", || !is_refused(new));
+    wait_until("the old one to close", || is_refused(old));
+    let moved = Admin::at(new);
+    moved.post(
+        "/admin/backends",
+        &json!({"name": "b", "kind": "vllm", "region": "eu", "url": "http://127.0.0.1:9"}),
+    );
+    // A connection of the old one lives on and sees what came of it.
+    events.read_until("registry");
+
+    let status = |admin: Admin| admin.ask("GET", "/admin/backends", "", None).status;
+    let other = moved.with_token("another-token-0123456789abcdef".to_owned());
+    assert_eq!((status(moved), status(other)), (200, 401));
+    edit(told, "another-token-0123456789abcdef");
+    wait_until("the new token", || status(other) == 200);
+    assert_eq!(status(moved), 401);
+
+    let named = || {
+        let token = "authorization: Bearer another-token-0123456789abcdef";
+        let asked = format!(
+            "GET /admin/backends HTTP/1.1\r\nhost: forebay.example\r\nconnection: close\r\n{token}\r\n\r\n"
+        );
+        Client::new(new).raw(asked).status
+    };
+    assert_eq!(named(), 403);
+    edit("[store]", "hosts = [\"forebay.example\"]\n[store]");
+    wait_until("the new name", || named() == 200);
+
+    // What cannot be had changes nothing.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    edit(&new.to_string(), &taken.local_addr().unwrap().to_string());
+    wait_until("the reason", || site.gateway.log().contains("cannot listen on"));
+    assert_eq!(status(other), 200);
 }
 
 #[test]

@@ -24,6 +24,12 @@ impl Origins {
         Self { loopback: listener.ip().is_loopback(), hosts }
     }
 
+    /// The same listener with other names.
+    pub(crate) fn with_hosts(&self, hosts: &[String]) -> Self {
+        let hosts = hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
+        Self { loopback: self.loopback, hosts }
+    }
+
     /// Addresses cannot be rebound, so a listener that is not on loopback takes every one of them.
     fn knows(&self, host: &str) -> bool {
         let name = host.trim_start_matches('[').trim_end_matches(']');

@@ -17,7 +17,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::api::caller::RequestId;
 use crate::api::origin;
@@ -46,8 +46,14 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peer(pub(crate) SocketAddr);
 
-/// Accepts until `end`, then gives the answers under way [`DRAIN_TIMEOUT`].
-pub(crate) async fn accept(listener: TcpListener, router: Router, end: impl Future<Output = ()>) {
+/// Accepts until `end`, then gives the answers under way [`DRAIN_TIMEOUT`]. A listener out of `moves` takes the place of the
+/// one before it; connections of that live on.
+pub(crate) async fn accept(
+    mut listener: TcpListener,
+    mut moves: mpsc::Receiver<TcpListener>,
+    router: Router,
+    end: impl Future<Output = ()>,
+) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let (stop, stopped) = watch::channel(());
     tokio::pin!(end);
@@ -59,6 +65,10 @@ pub(crate) async fn accept(listener: TcpListener, router: Router, end: impl Futu
         let Ok(place) = place else { break };
         let accepted = tokio::select! {
             () = &mut end => break,
+            Some(next) = moves.recv() => {
+                listener = next;
+                continue;
+            }
             accepted = listener.accept() => accepted,
         };
         let Ok((socket, peer)) = accepted else {
@@ -131,7 +141,7 @@ pub(crate) async fn edge(State(api): State<Api>, mut request: Request, next: Nex
 }
 
 fn guard(api: &Api, request: &Request) -> Result<tokio::sync::OwnedSemaphorePermit, Problem> {
-    origin::check(api.origins(), request.headers(), request.uri())?;
+    origin::check(&api.origins(), request.headers(), request.uri())?;
     api.place().ok_or_else(|| {
         Problem::new(Kind::TooManyRequests, format!("{REQUESTS_MAX} requests are under way"))
     })

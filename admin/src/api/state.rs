@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use http::Method;
 use router::snapshot::Snapshot;
@@ -33,7 +33,7 @@ struct Inner {
     public: HashSet<(Method, &'static str)>,
     /// Made when it is first asked for.
     document: OnceLock<String>,
-    origins: Origins,
+    origins: RwLock<Arc<Origins>>,
     places: Arc<Semaphore>,
     storage: Storage,
     under_way: UnderWay,
@@ -51,7 +51,7 @@ impl Api {
             .map(|route| (route.method.clone(), route.path))
             .collect();
         let tokens = Tokens::new(context.token.as_ref().map(|token| token.as_str()));
-        let origins = Origins::new(address, &context.hosts);
+        let origins = RwLock::new(Arc::new(Origins::new(address, &context.hosts)));
         let places = Arc::new(Semaphore::new(REQUESTS_MAX));
         let storage = Storage(Arc::clone(&context.store));
         let engines = Engines::start(&context.planes, &context.store)?;
@@ -117,8 +117,12 @@ impl Api {
         self.0.document.get_or_init(super::openapi)
     }
 
-    pub(crate) fn origins(&self) -> &Origins {
-        &self.0.origins
+    pub(crate) fn origins(&self) -> Arc<Origins> {
+        Arc::clone(&self.0.origins.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn set_origins(&self, origins: Origins) {
+        *self.0.origins.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(origins);
     }
 
     /// A place among the requests under way, if one is free.

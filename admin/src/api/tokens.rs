@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -36,18 +36,27 @@ const ADDRESSES_MAX: usize = 1024;
 /// The tokens that are accepted.
 pub(crate) struct Tokens {
     /// The digest of the configuration's token.
-    configured: Option<[u8; 32]>,
+    configured: RwLock<Option<[u8; 32]>>,
     failures: Mutex<HashMap<IpAddr, (Instant, u32)>>,
 }
 
 impl Tokens {
     pub(crate) fn new(configured: Option<&str>) -> Self {
-        Self { configured: configured.map(digest_of), failures: Mutex::default() }
+        Self { configured: RwLock::new(configured.map(digest_of)), failures: Mutex::default() }
     }
 
     /// Whether the configuration has a token.
     pub(crate) fn is_configured(&self) -> bool {
-        self.configured.is_some()
+        self.configured().is_some()
+    }
+
+    /// The configuration has another token from now on.
+    pub(crate) fn configure(&self, token: Option<&str>) {
+        *self.configured.write().unwrap_or_else(PoisonError::into_inner) = token.map(digest_of);
+    }
+
+    fn configured(&self) -> Option<[u8; 32]> {
+        *self.configured.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Who presents this token. A good one is good however many bad ones came before it.
@@ -61,7 +70,7 @@ impl Tokens {
         from: Option<IpAddr>,
     ) -> Result<Caller, Problem> {
         let presented = digest_of(token);
-        if self.configured.is_some_and(|digest| bool::from(digest.ct_eq(&presented))) {
+        if self.configured().is_some_and(|digest| bool::from(digest.ct_eq(&presented))) {
             return Ok(Caller {
                 name: CONFIGURED.to_owned(),
                 id: CONFIGURED.to_owned(),

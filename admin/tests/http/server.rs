@@ -3,7 +3,6 @@
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use admin::api::{Context, serve};
@@ -50,7 +49,7 @@ pub struct Server {
     pub registry: Registry,
     folder: TempDir,
     end: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<admin::api::Served>,
 }
 
 impl Server {

@@ -45,7 +45,7 @@ pub struct World {
     pub store: Store,
     pub registry: Registry,
     end: Option<tokio::sync::oneshot::Sender<()>>,
-    thread: Option<std::thread::JoinHandle<()>>,
+    thread: Option<admin::api::Served>,
     pub dir: tempfile::TempDir,
 }
 

@@ -4,9 +4,8 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
-use admin::api::{Context, Reload};
+use admin::api::{Context, Reload, Remote, Served};
 use admin::live::{Embedded, Folder, Live, Planes, Socket};
 use admin::registry::{Base, FOLLOW_EVERY, Registry};
 use admin::store::{Role, Store};
@@ -89,7 +88,7 @@ pub(crate) fn listen(admin: &AdminConfig) -> Result<TcpListener, ExitCode> {
 /// A running admin API.
 pub(crate) struct Api {
     end: oneshot::Sender<()>,
-    thread: JoinHandle<()>,
+    served: Served,
 }
 
 impl Api {
@@ -113,7 +112,7 @@ impl Api {
         };
         let first = context.first_token();
         let (end, ended) = oneshot::channel();
-        let thread = admin::api::serve(listener, context, async {
+        let served = admin::api::serve(listener, context, async {
             let _ = ended.await;
         })?;
         output::out(&format!("admin on http://{address}"));
@@ -124,13 +123,18 @@ impl Api {
             Ok(None) => {}
             Err(error) => tracing::error!(%error, "there is no first admin token yet"),
         }
-        Ok(Self { end, thread })
+        Ok(Self { end, served })
     }
 
     /// Ends it once the answers under way are out.
     pub(crate) fn end(self) {
         let _ = self.end.send(());
-        let _ = self.thread.join();
+        let _ = self.served.join();
+    }
+
+    /// What changes it.
+    pub(crate) const fn remote(&self) -> &Remote {
+        self.served.remote()
     }
 }
 

@@ -12,6 +12,7 @@ mod logging;
 mod notify;
 mod output;
 mod publisher;
+mod relisten;
 mod reload;
 mod serve;
 mod settings;

@@ -14,6 +14,7 @@ use gateway::{DataPlane, StartError};
 use router::planes::Publish;
 
 use super::logging::LogHandle;
+use super::relisten::Relisten;
 use super::serve;
 use super::settings::{settings, snapshot};
 
@@ -51,6 +52,8 @@ pub(crate) struct Target {
     pub(crate) data_plane: Option<Arc<DataPlane>>,
     /// What holds the stored objects; `None` = there are none.
     pub(crate) registry: Option<Registry>,
+    /// The admin API here.
+    pub(crate) admin: Relisten,
 }
 
 /// Why a configuration is not used.
@@ -67,6 +70,8 @@ impl Target {
     fn apply(&self, loaded: &Loaded) -> Result<Applied, Refused> {
         let config = &loaded.config;
         let mut outcome = Applied::default();
+        // Dropped, and so closed again, should the rest be refused.
+        let place = self.admin.prepare(&config.admin)?;
         let mut publish = || {
             if let Some(registry) = &self.registry {
                 outcome = registry.set_base(Base::of_files(loaded.clone()))?;
@@ -84,6 +89,7 @@ impl Target {
             None => publish().map(|_| Vec::new())?,
         };
         outcome.needs_restart.extend(restart);
+        outcome.needs_restart.extend(self.admin.finish(place, &config.admin));
         Ok(outcome)
     }
 }

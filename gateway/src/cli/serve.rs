@@ -18,6 +18,7 @@ use gateway::{DataPlane, StartError};
 use super::logging::{self, LogHandle};
 use super::notify::notify;
 use super::publisher::Publisher;
+use super::relisten::Relisten;
 use super::reload::{self, Trigger};
 use super::settings::{settings, snapshot};
 use super::signals::Signals;
@@ -160,9 +161,12 @@ impl Process {
             control::follow(registry, &config, *role)?;
         }
         let registry = registry.map(|(registry, _)| registry);
+        let relisten = Relisten::default();
+        let starting = relisten.starting();
         let target = reload::Target {
             data_plane: Some(Arc::clone(&data_plane)),
             registry: registry.clone(),
+            admin: relisten.clone(),
         };
         let reload =
             watched.map(|(path, log)| reload::start(path, loaded, target, log)).transpose()?;
@@ -173,10 +177,15 @@ impl Process {
             (Some(registry), Some(listener)) => {
                 let planes = control::embedded(&data_plane, &config);
                 let asked = reload.as_ref().map(Trigger::for_api);
-                api = Some(control::Api::start(listener, registry, planes, &config.admin, asked)?);
+                let here = control::Api::start(listener, registry, planes, &config.admin, asked)?;
+                starting.runs(here.remote(), config.admin.listen);
+                api = Some(here);
             }
-            (Some(_), None) => socket = control::planes(&data_plane, &config).1,
-            (None, _) => {}
+            (Some(_), None) => {
+                drop(starting);
+                socket = control::planes(&data_plane, &config).1;
+            }
+            (None, _) => drop(starting),
         }
         started(&data_plane, &config);
         notify("READY=1");

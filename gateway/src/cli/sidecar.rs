@@ -8,6 +8,7 @@ use admin::registry::Base;
 use admin::store::Role;
 
 use super::notify::notify;
+use super::relisten::Relisten;
 use super::signals::Signals;
 use super::{Admin, check, control, output, reload, serve};
 
@@ -30,7 +31,13 @@ pub(crate) fn run(args: &Admin) -> ExitCode {
     let started = || {
         let mut signals = Signals::new()?;
         control::follow(&registry, &config, Role::Writer)?;
-        let target = reload::Target { data_plane: None, registry: Some(registry.clone()) };
+        let relisten = Relisten::default();
+        let starting = relisten.starting();
+        let target = reload::Target {
+            data_plane: None,
+            registry: Some(registry.clone()),
+            admin: relisten.clone(),
+        };
         let trigger = reload::start(args.config.clone(), loaded, target, log)?;
         let planes = Arc::new(Sidecar::new(Folder::beside(&config.store.path)));
         let api = control::Api::start(
@@ -40,6 +47,7 @@ pub(crate) fn run(args: &Admin) -> ExitCode {
             &config.admin,
             Some(trigger.for_api()),
         )?;
+        starting.runs(api.remote(), config.admin.listen);
         notify("READY=1");
         signals.wait(&trigger);
         api.end();

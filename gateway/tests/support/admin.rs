@@ -98,6 +98,11 @@ impl Site {
         Self { gateway, sidecar, admin: Admin::at(address), config, _store: Arc::clone(store) }
     }
 
+    /// The configuration file.
+    pub fn config(&self) -> &Path {
+        &self.config
+    }
+
     /// Another data plane of the same configuration.
     pub fn another(&self) -> Gateway {
         Gateway::spawn(&["serve", "--config", self.config.to_str().unwrap()], TempDir::new())
