@@ -28,4 +28,4 @@ pub use operation::{Resolved, resolve};
 pub use peek::{Peek, PeekError, peek};
 pub use splice::{Edit, Pieces, Rewrite, encode, splice};
 pub use sse::{ErrorEvent, EventSpan, Scan, Scanner, StreamDialect, StreamEnd};
-pub use usage::Usage;
+pub use usage::{Ending, Usage};

@@ -47,6 +47,28 @@ struct CompletionDetails {
 /// How far from its end a document's usage may begin, in bytes.
 const END_BYTES: usize = 1024;
 
+/// The end of a document that goes by in pieces, for the usage in it ([`Usage::at_end`]).
+#[derive(Debug, Default)]
+pub struct Ending {
+    bytes: Vec<u8>,
+}
+
+impl Ending {
+    /// Looks at the next piece.
+    pub fn push(&mut self, piece: &[u8]) {
+        let piece = &piece[piece.len().saturating_sub(END_BYTES)..];
+        let over = (self.bytes.len() + piece.len()).saturating_sub(END_BYTES);
+        self.bytes.drain(..over);
+        self.bytes.extend_from_slice(piece);
+    }
+
+    /// The usage, once all has gone by.
+    #[must_use]
+    pub fn usage(&self) -> Option<Usage> {
+        Usage::at_end(&self.bytes)
+    }
+}
+
 impl Usage {
     /// The usage at the end of a document that is too large to be read whole, as lists of embeddings have it.
     #[must_use]
@@ -88,6 +110,12 @@ mod tests {
             "0,".repeat(4000)
         );
         assert_eq!(Usage::at_end(list.as_bytes()).map(|usage| usage.total_tokens), Some(5));
+        for size in [1, 7, 1000, 5000] {
+            let mut ending = Ending::default();
+            list.as_bytes().chunks(size).for_each(|piece| ending.push(piece));
+            assert_eq!(ending.usage().map(|usage| usage.total_tokens), Some(5), "{size}");
+            assert!(ending.bytes.len() <= END_BYTES);
+        }
         for odd in
             ["", "{\"usage\"", "{\"usage\":", "{\"usage\":null}", "{\"usage\":{\"total", "[]"]
         {

@@ -240,7 +240,8 @@ async fn first_content(call: &Call, aim: &Aim, mut flow: Flow) -> Result<Flow, F
         held += data.len();
         flow.events += u64::from(scan.events);
         flow.boundary = scan.boundary;
-        let unasked = scan.usage_only.filter(|_| call.adds_usage);
+        // One that began in an earlier piece stays: a usage too many is better than half an event.
+        let unasked = scan.usage_only.filter(|event| call.adds_usage && event.start.is_some());
         flow.prelude.extend(unasked::without(data, unasked, &mut flow.boundary));
         if scan.first_content || scan.done || held > PRELUDE_MAX {
             return Ok(flow);

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use adapters::sse::Scanner;
-use adapters::{StreamEnd, Usage};
+use adapters::{Ending, StreamEnd, Usage};
 use bytes::Bytes;
 use http_body::Body;
 use http_body_util::BodyExt;
@@ -55,6 +55,8 @@ pub(crate) struct Relay {
     ready: VecDeque<Bytes>,
     tail: Tail,
     scanner: Option<Scanner>,
+    /// Where the usage of an answer stands that is no stream.
+    ending: Ending,
     upstream: Option<(Incoming, Lease)>,
     /// Watches a body whose end proves nothing: only its own brackets do.
     brackets: Option<Brackets>,
@@ -149,6 +151,7 @@ impl Relay {
             ready: VecDeque::with_capacity(prelude.len()),
             tail: Tail::new(bounds.event_hold),
             scanner,
+            ending: Ending::default(),
             upstream: Some((body, lease)),
             brackets: unframed.then(Brackets::default),
             state: State::Live,
@@ -250,6 +253,7 @@ impl Relay {
             if let Some(brackets) = &mut self.brackets {
                 brackets.push(&data);
             }
+            self.ending.push(&data);
             self.ready.push_back(data);
             return;
         };
@@ -260,10 +264,10 @@ impl Relay {
         }
         self.events += u64::from(scan.events);
         let done = scan.done;
-        let unasked = scan.usage_only.filter(|_| self.adds_usage);
-        if unasked.is_some_and(|event| event.start.is_none()) {
-            // What came of it before is all that is held.
-            self.tail.discard();
+        let mut unasked = scan.usage_only.filter(|_| self.adds_usage);
+        // What came of it before is all that is held; where the client has a part of it already, it gets the rest.
+        if unasked.is_some_and(|event| event.start.is_none()) && !self.tail.discard() {
+            unasked = None;
         }
         let mut boundary = scan.boundary;
         let mut pieces = unasked::without(data, unasked, &mut boundary);
@@ -370,17 +374,19 @@ impl Relay {
         });
         Verdict {
             code,
-            usage: self.scanner.as_ref().and_then(Scanner::usage),
+            usage: self.usage(),
             whole: said_so && code.is_none() && self.state == State::Ended,
         }
+    }
+
+    fn usage(&self) -> Option<Usage> {
+        self.scanner.as_ref().map_or_else(|| self.ending.usage(), Scanner::usage)
     }
 
     fn conclude(&mut self, report: Option<&mut Report>) {
         self.tenure.leave();
         let Some(report) = report else { return };
-        if let Some(scanner) = &self.scanner {
-            report.usage = scanner.usage();
-        }
+        report.usage = self.usage();
         match self.tenure.code() {
             Some(code) => report.failed(code, true),
             None => report.delivered(),

@@ -151,6 +151,26 @@ fn a_usage_that_the_client_did_not_ask_for_is_had_and_kept_from_it() {
 }
 
 #[test]
+fn a_large_plain_answer_is_paid_for_as_any_other() {
+    let (upstream, gateway) = with("tokens_per_day = 200000");
+    upstream.script(Script::words(60_000, 0));
+    let reply = ask(&gateway, ",\"max_tokens\":70000");
+    assert!(reply.status == 200 && reply.text().len() > 256 << 10);
+    settled(&gateway, 1);
+    assert_eq!(gateway.request_lines()[0]["completion_tokens"], 60_000);
+    let left = |reply: &Reply| number(reply, "x-ratelimit-remaining-tokens");
+    let silent =
+        "{\"choices\":[{\"index\":0,\"message\":{\"content\":\"x\"},\"finish_reason\":\"stop\"}]}";
+    upstream.script(Script::status(200, silent));
+    let second = ask(&gateway, ",\"max_tokens\":70000");
+    assert!((69_000..=70_000).contains(&left(&second)), "{}", left(&second));
+    // What nobody says anything of is not given back.
+    settled(&gateway, 2);
+    let third = ask(&gateway, ",\"max_tokens\":1");
+    assert!((69_000..=70_100).contains(&left(&third)), "{}", left(&third));
+}
+
+#[test]
 fn requests_at_once_are_counted_to_the_end_of_their_streams() {
     let (upstream, gateway) = with("concurrent = 2");
     upstream.script(Script { gap_ms: 50, ..Script::words(10_000, 0) });

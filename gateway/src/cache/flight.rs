@@ -21,6 +21,9 @@ use crate::plane::Buffered;
 const AHEAD_MAX: u64 = 256 << 10;
 /// How much is kept for slower readers of what is not stored, bytes.
 const LAG_MAX: usize = 512 << 10;
+/// Pieces are copied into pages of so many bytes. As they come each holds a whole read buffer of its connection, so that
+/// what is kept of a stream of small events would take forty times what it weighs.
+const PAGE: usize = 4 << 10;
 
 /// What the readers are told first.
 #[derive(Clone)]
@@ -77,6 +80,8 @@ struct Reader {
 struct Shared {
     opening: Option<Result<Opening, Lost>>,
     pieces: VecDeque<Bytes>,
+    /// Where the next ones are copied to.
+    page: BytesMut,
     /// Number of the first of them.
     first: u64,
     /// Bytes in them.
@@ -121,6 +126,7 @@ impl Flight {
         let shared = Shared {
             opening: None,
             pieces: VecDeque::new(),
+            page: BytesMut::new(),
             first: 0,
             held: 0,
             said: 0,
@@ -168,7 +174,7 @@ impl Flight {
     pub(crate) fn say(&self, pieces: impl IntoIterator<Item = Bytes>, end: Option<End>) {
         let mut shared = self.lock();
         for piece in pieces {
-            shared.push(piece, &self.bounds);
+            shared.push(&piece, &self.bounds);
         }
         if end.is_some() && shared.end.is_none() {
             shared.end = end;
@@ -229,11 +235,15 @@ impl Flight {
 }
 
 impl Shared {
-    fn push(&mut self, piece: Bytes, bounds: &Bounds) {
+    fn push(&mut self, piece: &Bytes, bounds: &Bounds) {
         let len = piece.len();
         self.said += len as u64;
         self.held += len;
-        self.pieces.push_back(piece);
+        if self.page.capacity() < len {
+            self.page = BytesMut::with_capacity(len.max(PAGE));
+        }
+        self.page.extend_from_slice(&piece);
+        self.pieces.push_back(self.page.split().freeze());
         if self.keeps {
             let fits = self.said <= bounds.keep && self.share.grow(len as u64, bounds.buffers);
             self.keeps = fits;
@@ -246,11 +256,15 @@ impl Shared {
         if self.keeps {
             return;
         }
-        let needed = self.readers.iter().flatten().map(|reader| reader.next).min();
-        let needed = needed.unwrap_or(u64::MAX);
-        while self.first < needed || self.held > LAG_MAX {
-            // The newest stays: a single piece may be larger than all that is kept.
-            if self.pieces.len() <= 1 && self.first >= needed {
+        let (mut slowest, mut fastest) = (u64::MAX, 0);
+        for reader in self.readers.iter().flatten() {
+            slowest = slowest.min(reader.next);
+            fastest = fastest.max(reader.next);
+        }
+        while self.first < slowest || self.held > LAG_MAX {
+            // The fastest is not too slow, however much came at once; and the newest stays, since a single piece may be
+            // larger than all that is kept.
+            if self.first >= slowest && (self.first >= fastest || self.pieces.len() <= 1) {
                 return;
             }
             let Some(piece) = self.pieces.pop_front() else { return };

@@ -30,6 +30,8 @@ use crate::relay::Relay;
 
 /// Pieces that are passed on together at most.
 const BATCH_MAX: usize = 32;
+/// Bytes from which on no more pieces are waited for: readers are looked at between batches.
+const BATCH_BYTES: usize = 64 << 10;
 
 /// Where an answer goes when it is whole.
 pub(crate) struct Fill {
@@ -139,7 +141,8 @@ impl Making {
 
     /// A plain answer that is complete. Stored first, so that whoever has it and asks again finds it.
     fn whole(&mut self, label: &Label, bytes: Bytes, usage: Option<Usage>) {
-        self.store(label, false, bytes.clone(), usage);
+        // A copy: as it came it holds a read buffer that may be many times as large.
+        self.store(label, false, Bytes::copy_from_slice(&bytes), usage);
         self.open(label, Form::Whole(bytes, usage));
         self.flight.say([], Some(End { usage, ..End::default() }));
     }
@@ -151,16 +154,20 @@ impl Making {
         let mut batch: SmallVec<[Bytes; BATCH_MAX]> = SmallVec::new();
         loop {
             self.flight.paced().await;
+            let mut bytes = 0;
             let end = poll_fn(|cx| {
                 loop {
                     match relay.poll(cx, None) {
-                        Poll::Ready(Some(Ok(piece))) => batch.push(piece),
+                        Poll::Ready(Some(Ok(piece))) => {
+                            bytes += piece.len();
+                            batch.push(piece);
+                        }
                         Poll::Ready(Some(Err(_))) => return Poll::Ready(Some(true)),
                         Poll::Ready(None) => return Poll::Ready(Some(false)),
                         Poll::Pending if batch.is_empty() => return Poll::Pending,
                         Poll::Pending => return Poll::Ready(None),
                     }
-                    if batch.len() == BATCH_MAX {
+                    if batch.len() == BATCH_MAX || bytes >= BATCH_BYTES {
                         return Poll::Ready(None);
                     }
                 }

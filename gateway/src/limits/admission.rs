@@ -33,8 +33,9 @@ impl Admission {
 
     /// The request is over; `usage` is what its answer says of itself.
     pub(crate) fn settle(mut self, used: Used, usage: Option<&Usage>) {
-        let Request { prompt, refunds_hits, .. } = self.request;
-        let answer = |events| usage.map_or(prompt + events, |usage| usage.total_tokens);
+        let Request { prompt, reserved, refunds_hits, .. } = self.request;
+        let unsaid = |events| if events > 0 { prompt + events } else { reserved };
+        let answer = |events| usage.map_or_else(|| unsaid(events), |usage| usage.total_tokens);
         self.used = match used {
             Used::Nothing => 0,
             Used::Cached if refunds_hits => 0,
@@ -54,7 +55,8 @@ pub(crate) enum Used {
     Cached,
     /// The client left before anything came.
     Prompt,
-    /// An answer, whole or not; a stream of so many events.
+    /// An answer, whole or not; a stream of so many events. Of one that is no stream nothing is given back that its usage
+    /// does not say.
     Answer { events: u64 },
 }
 

@@ -100,6 +100,50 @@ fn a_reader_alone_holds_the_maker_back() {
 }
 
 #[test]
+fn who_is_not_slow_is_not_cut_however_much_comes_at_once() {
+    let (flight, seat) = begin(Bounds { keep: 1 << 20, ..BOUNDS });
+    let slow = flight.join().unwrap();
+    let mut said = 0;
+    for batch in [1, 20, 40, 3] {
+        assert!(is_ready(flight.paced()));
+        flight.say(vec![piece(64 << 10); batch], None);
+        said += batch * (64 << 10);
+        if batch == 1 {
+            assert_eq!(drain(&slow), (said, "waits"));
+        }
+        let (bytes, then) = drain(&seat);
+        assert_eq!((bytes, then), (batch * (64 << 10), "waits"));
+    }
+    assert_eq!(drain(&slow), (0, "lagged"));
+    // Whoever is left is the fastest.
+    drop(seat);
+    let (flight, first) = begin(Bounds { keep: 100, ..BOUNDS });
+    let second = flight.join().unwrap();
+    flight.say(vec![piece(64 << 10); 8], None);
+    assert!(matches!(first.poll_read(&mut cx()), Poll::Ready(Read::Bytes(..))));
+    drop(first);
+    assert_eq!(drain(&second), (8 * (64 << 10), "waits"));
+}
+
+#[test]
+fn what_is_kept_holds_no_read_buffers() {
+    let (flight, seat) = begin(BOUNDS);
+    let buffer = piece(8 << 10);
+    for at in 0..100 {
+        flight.say([buffer.slice(at..at + 200)], None);
+    }
+    assert!(buffer.is_unique());
+    let weight: usize = {
+        let shared = flight.lock();
+        // Pieces of one page lie side by side.
+        let pages: Vec<_> = shared.pieces.iter().map(|piece| piece.as_ptr() as usize).collect();
+        1 + pages.windows(2).filter(|pair| pair[0] + 200 != pair[1]).count()
+    };
+    assert!(weight * PAGE < 2 * 100 * 200, "{weight} pages");
+    assert_eq!(drain(&seat), (20_000, "waits"));
+}
+
+#[test]
 fn the_maker_hears_of_the_last_reader_and_of_no_other() {
     let (flight, first) = begin(BOUNDS);
     let second = flight.join().unwrap();
