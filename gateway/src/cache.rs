@@ -33,6 +33,7 @@ use crate::call::Call;
 use crate::dispatch::{Lost, Origin, Won};
 use crate::error::{ErrorKind, Rejection};
 use crate::plane::{Link, Plane, World};
+use crate::proxy;
 use crate::report::{Cached, Report};
 use crate::request::INLINE_MAX;
 use crate::waiting::Search;
@@ -133,6 +134,8 @@ impl Tiers {
 /// A request that the cache can do something for.
 struct Request {
     digest: Digest,
+    /// The regions that the answer may not leave.
+    walls: Option<Vec<RegionName>>,
     tiers: Tiers,
     policy: Policy,
     owner: Owner,
@@ -268,7 +271,8 @@ fn request(
         tenant: tenant.cloned(),
         key: caller.map(|key| key.name.clone()),
     };
-    Ok(Request { digest: key::digest(secret, &asked, &body), tiers, policy, owner, wishes })
+    let digest = key::digest(secret, &asked, &body);
+    Ok(Request { digest, walls, tiers, policy, owner, wishes })
 }
 
 /// A stored answer, a place among those who wait for it, or a new one.
@@ -321,7 +325,7 @@ fn found(
         Found::Joined(seat) => {
             counters.coalesced.increment(1);
             report.cached = Some(Cached::Coalesced);
-            Ok(Consulted::Search(reading(seat, renewed)))
+            Ok(Consulted::Search(joined(seat, renewed, Arc::clone(call), plan)))
         }
         Found::Begun(flight, seat) => {
             let search = reading(seat, renewed.clone());
@@ -337,6 +341,7 @@ fn found(
                 looks: !request.wishes.no_cache,
                 renewed,
                 owner: request.owner,
+                walls: request.walls,
                 ttl: ttl.clamp(TTL_MIN, request.policy.ttl.max(TTL_MIN)),
                 memory: request.tiers.memory.then(|| Arc::clone(&prepared.memory)),
                 remote: request.tiers.remote,
@@ -372,6 +377,22 @@ fn reading(seat: Seat, renewed: Option<Arc<Entry>>) -> Search {
         let now = unix_ms(SystemTime::now());
         match answer {
             Err(_) if entry.serves(now, None) => Ok(entry.replay(now)),
+            answer => answer,
+        }
+    })
+}
+
+/// The same for one who joined. That the one who asked first may not have it says nothing of this one.
+fn joined(
+    seat: Seat,
+    renewed: Option<Arc<Entry>>,
+    call: Arc<Call>,
+    plan: RoutePlan<Arc<Link>>,
+) -> Search {
+    let answer = reading(seat, renewed);
+    Box::pin(async move {
+        match answer.await {
+            Err(lost) if lost.rejection.kind.is_the_callers() => proxy::search(call, plan).await,
             answer => answer,
         }
     })

@@ -73,6 +73,11 @@ const SERVER: &str = "server_error";
 const LIMIT: &str = "rate_limit_error";
 
 impl ErrorKind {
+    /// It is about who asks, and says nothing of another who asks the same.
+    pub(crate) const fn is_the_callers(self) -> bool {
+        matches!(self, Self::InvalidApiKey | Self::PermissionDenied | Self::RegionUnavailable)
+    }
+
     /// The row of this kind. `docs/errors.md` shows the same table.
     pub(crate) const fn row(self) -> Row {
         use StatusCode as S;

@@ -4,10 +4,10 @@
 mod support;
 
 use loadtest::text::{recitation, word};
-use loadtest::{At, How, Script, Upstream};
-use support::client::Exchange;
+use loadtest::{At, How, Profile, Script, Upstream};
+use support::client::{Exchange, chat_body, request};
 use support::streams::{chat_lines, one, two};
-use support::{Gateway, PATIENCE, Reply, wait_until};
+use support::{Gateway, PATIENCE, Reply, backend, edits, wait_until};
 
 const CACHE: &str = "[cache]\ndefault = true\n";
 const PLAIN: &str = ",\"temperature\":0";
@@ -83,6 +83,7 @@ fn a_backend_that_dies_before_its_first_event_costs_nobody_an_answer() {
         first.script(Script::broken(At::Request, How::Hang));
         let mut crowd = crowd(&gateway, MANY, extra);
         wait_until("all to wait", || coalesced(&gateway) == MANY - 1);
+        assert!(first.wait_for(PATIENCE, |s| s.in_flight == 1));
         first.die();
         let replies: Vec<_> = crowd.iter_mut().map(Exchange::reply).collect();
         assert_all_whole(&replies, &recitation(0, 20));
@@ -187,6 +188,69 @@ fn a_reader_alone_is_waited_for() {
         std::mem::replace(&mut before, sent) == sent && sent > 1 << 20
     });
     assert_all_whole(&[slow.reply()], &recitation(0, 80_000));
+}
+
+#[test]
+fn an_answer_that_is_too_large_to_be_kept_arrives_whole() {
+    let (upstream, gateway) = cached();
+    const WORDS: usize = 600_000;
+    upstream.script(Script::words(WORDS, 0));
+    assert_all_whole(&[gateway.client().chat("tiny", PLAIN)], &recitation(0, WORDS));
+    assert_eq!(gateway.metric("forebay_cache_unstored_total{reason=\"too_large\"}"), 1.0);
+}
+
+#[test]
+fn a_key_that_is_revoked_takes_nobody_along() {
+    let (upstream, table) = support::tiny_backend();
+    let keys = "[auth]\nmode = \"keys\"\n[[key]]\nname = \"a\"\ntenant = \"t\"\nsecret = \"sk-a\"\n\
+                [[key]]\nname = \"b\"\ntenant = \"t\"\nsecret = \"sk-b\"\n# disabled\n";
+    let gateway = Gateway::start(&format!("{table}max_in_flight = 1\n{keys}{CACHE}"));
+    gateway.wait_for_backends(1);
+    upstream.clear();
+    let ask = |key: &str, extra: &str| {
+        let headers = format!("content-type: application/json\r\nauthorization: Bearer {key}\r\n");
+        let body = chat_body("tiny", extra);
+        let mut exchange = gateway.client().connect();
+        exchange.send(request("POST", "/v1/chat/completions", &headers, body.as_bytes()));
+        exchange
+    };
+    upstream.script_next(1, Script::broken(At::Events(2), How::Hang));
+    let mut running = ask("sk-a", ",\"stream\":true");
+    running.read_until(&word(0));
+    let mut first = ask("sk-b", PLAIN);
+    let depth = || gateway.metric("forebay_queue_depth{model=\"tiny\"}");
+    wait_until("the first to wait", || depth() == 1.0);
+    let mut second = ask("sk-a", PLAIN);
+    wait_until("the second to join", || coalesced(&gateway) == 1);
+    edits::edit(&gateway, "# disabled", "disabled = true");
+    assert_eq!(first.reply().status, 401);
+    wait_until("the second to wait by itself", || depth() == 1.0);
+    running.leave();
+    assert_all_whole(&[second.reply()], &recitation(0, 20));
+}
+
+#[test]
+fn an_answer_stays_inside_the_walls_that_its_readers_were_promised() {
+    let near = Upstream::start(Profile::vllm(&["tiny"])).unwrap();
+    let far = Upstream::start(Profile::vllm(&["tiny"])).unwrap();
+    let tables = backend("near", "vllm", &near)
+        + "region = \"eu\"\nmax_in_flight = 1\n"
+        + &backend("far", "vllm", &far)
+        + "region = \"us\"\n[[region]]\nname = \"eu\"\n[[region]]\nname = \"us\"\n\
+           [[model]]\nname = \"tiny\"\nregion = \"eu\"\nresidency = \"strict\"\n";
+    let gateway = Gateway::start_with(&format!("{tables}{CACHE}"), "region = \"eu\"\n");
+    gateway.wait_for_backends(2);
+    near.script_next(1, Script::broken(At::Events(2), How::Hang));
+    let mut running = gateway.client().open_chat("tiny", ",\"stream\":true");
+    running.read_until(&word(0));
+    let mut waiting = gateway.client().open_chat("tiny", PLAIN);
+    let depth = || gateway.metric("forebay_queue_depth{model=\"tiny\"}");
+    wait_until("the request to wait", || depth() == 1.0);
+    edits::edit(&gateway, "residency = \"strict\"", "residency = \"prefer\"");
+    let reply = waiting.reply();
+    assert_eq!((reply.status, reply.error_code().as_str()), (503, "region_unavailable"));
+    // What is asked from now on may be anywhere.
+    assert_eq!(gateway.client().chat("tiny", PLAIN).header("x-forebay-cache"), Some("miss"));
 }
 
 #[test]

@@ -242,7 +242,7 @@ impl Shared {
         if self.page.capacity() < len {
             self.page = BytesMut::with_capacity(len.max(PAGE));
         }
-        self.page.extend_from_slice(&piece);
+        self.page.extend_from_slice(piece);
         self.pieces.push_back(self.page.split().freeze());
         if self.keeps {
             let fits = self.said <= bounds.keep && self.share.grow(len as u64, bounds.buffers);

@@ -10,8 +10,8 @@ use adapters::Usage;
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::response::Parts;
-use router::Operation;
 use router::plan::RoutePlan;
+use router::{Operation, RegionName};
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
@@ -42,6 +42,8 @@ pub(crate) struct Fill {
     /// The one that this is to replace.
     pub(crate) renewed: Option<Arc<Entry>>,
     pub(crate) owner: Owner,
+    /// The regions that it may not leave, as all who read it were promised.
+    pub(crate) walls: Option<Vec<RegionName>>,
     pub(crate) ttl: Duration,
     pub(crate) memory: Option<Arc<Memory>>,
     pub(crate) remote: Option<Remote>,
@@ -90,6 +92,11 @@ impl Making {
         }
         match proxy::search(call, plan).await {
             Err(lost) => self.flight.open(Err(lost)),
+            Ok(won) if !self.is_inside(&won.origin) => {
+                let message = "the regions of this model changed while the request waited";
+                let rejection = Rejection::new(ErrorKind::RegionUnavailable, message);
+                self.flight.open(Err(Lost { rejection, origin: won.origin }));
+            }
             Ok(Won { origin, head, body }) => {
                 let label = Label { origin, head };
                 match body {
@@ -101,6 +108,15 @@ impl Making {
                 }
             }
         }
+    }
+
+    /// One that waited for a place was planned anew, perhaps in a world with other walls.
+    fn is_inside(&self, origin: &Origin) -> bool {
+        let region = origin.region.as_deref();
+        self.fill
+            .walls
+            .as_ref()
+            .is_none_or(|walls| walls.iter().any(|w| Some(w.as_str()) == region))
     }
 
     /// Looks into Redis, and takes the right to make the answer where there is none.
