@@ -169,6 +169,9 @@ struct Loader<'a> {
     /// Normalised paths of the files that were read as TOML.
     seen: Vec<PathBuf>,
     tree: Option<Table>,
+    /// The folder of the first file: relative paths start there, those of the defaults too. Who starts a second process
+    /// from another folder means the same store.
+    home: Option<PathBuf>,
     broken: bool,
     /// `include` is followed; stored texts come with what they included.
     follow: bool,
@@ -183,6 +186,7 @@ impl<'a> Loader<'a> {
             files: Vec::new(),
             seen: Vec::new(),
             tree: None,
+            home: None,
             broken: false,
             follow: true,
         }
@@ -239,6 +243,7 @@ impl<'a> Loader<'a> {
     fn text(&mut self, name: &str, text: &str, base: &Path, depth: usize) {
         let Parsed { source, tree, mut diagnostics, mut files } =
             parse(name, text, self.sources.len(), base, self.env);
+        self.home.get_or_insert_with(|| base.to_owned());
         self.broken |= source.broken;
         self.out.append(&mut diagnostics);
         self.files.append(&mut files);
@@ -318,8 +323,7 @@ impl<'a> Loader<'a> {
         self.out.extend(errors.iter().map(|e| syntax(DEFAULT_SOURCE, &self.sources[0], e)));
         let mut walk = Walk {
             source: DEFAULT_SOURCE,
-            // Paths of the defaults are relative to the working folder of the process.
-            base: Path::new(""),
+            base: self.home.as_deref().unwrap_or(Path::new("")),
             env: self.env,
             out: &mut self.out,
             secrets: Vec::new(),

@@ -249,7 +249,7 @@ fn a_broken_file_still_tells_where_the_store_is() {
         let report = refuse(&format!("[store]\npath = 'x.db'\n{broken}"));
         assert_eq!(report.store, Path::new("/etc/forebay/x.db"));
     }
-    assert_eq!(refuse("x = 1").store, Path::new("data/forebay.db"));
+    assert_eq!(refuse("x = 1").store, Path::new("/etc/forebay/data/forebay.db"));
 }
 
 #[test]
