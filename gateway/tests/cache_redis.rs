@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use loadtest::text::{recitation, word};
 use loadtest::{Profile, Script, Upstream};
 use support::client::Exchange;
-use support::redis::{Redis, delaying, table_at};
+use support::redis::{Impostor, Redis, delaying, table_at};
 use support::streams::LENIENT;
 use support::{Gateway, PATIENCE, Reply, backend, wait_until};
 
@@ -259,5 +259,26 @@ fn whatever_ails_redis_no_request_does() {
     for seed in 0..20 {
         let reply = slow.client().chat("tiny", &format!(",\"seed\":{seed}"));
         assert_eq!((reply.status, reply.content()), (200, recitation(0, 20)), "slow");
+    }
+}
+
+#[test]
+fn a_redis_that_is_no_use_costs_no_answer() {
+    let useless: [(&str, &[u8]); 4] = [
+        ("LOADING", b"-LOADING Redis is loading the dataset in memory\r\n"),
+        ("MOVED", b"-MOVED 1 127.0.0.1:1\r\n"),
+        ("garbage", b"\x16\x03\x01garbage\r\n"),
+        ("cut", b"$100\r\nabc"),
+    ];
+    for (what, answer) in useless {
+        let (impostor, upstream) = (Impostor::answering(answer), upstream());
+        let gateway = start(&upstream, &table_at(impostor.addr()), "", "");
+        for seed in 0..10 {
+            let extra = format!(",\"seed\":{seed}");
+            let (first, second) =
+                (gateway.client().chat("tiny", &extra), gateway.client().chat("tiny", &extra));
+            assert_eq!((first.status, first.content()), (200, recitation(0, 20)), "{what}");
+            assert_eq!((cache(&second), &second.body), ("hit", &first.body), "{what}: memory");
+        }
     }
 }

@@ -4,9 +4,11 @@
 #[expect(dead_code, reason = "each test file uses its part of the harness")]
 mod support;
 
+use std::time::{Duration, Instant};
+
 use loadtest::{Profile, Upstream};
 use support::client::{chat_body, request};
-use support::{Gateway, Reply, backend};
+use support::{Gateway, Reply, backend, edits};
 
 const SECRET: &str = "sk-canary-7f3a9";
 const OTHER: &str = "sk-canary-other";
@@ -141,6 +143,33 @@ fn a_revoked_key_is_refused_after_the_reload() {
     });
     assert_eq!(ask(&gateway, &bearer(OTHER), "m1").status, 200);
     drop(upstream);
+}
+
+/// Three times, and the quickest counts: the machine that runs tests is busy with them.
+#[test]
+fn a_key_that_leaves_the_file_is_refused_within_a_second() {
+    let (_upstream, gateway) = start();
+    let file = edits::file(&gateway);
+    let whole = edits::text(&gateway);
+    let (before, rest) = whole.split_once("[[key]]\nname = \"team-a\"").unwrap();
+    let (_, after) = rest.split_once("[[key]]").unwrap();
+    let revoked = format!("{before}[[key]]{after}");
+    let took = (0..3).map(|_| {
+        support::wait_until("the key to be good", || {
+            ask(&gateway, &bearer(SECRET), "m1").status == 200
+        });
+        let written = Instant::now();
+        edits::replace(&file, &revoked);
+        support::wait_until("the key to be refused", || {
+            ask(&gateway, &bearer(SECRET), "m1").status == 401
+        });
+        let took = written.elapsed();
+        edits::replace(&file, &whole);
+        took
+    });
+    let took: Vec<_> = took.collect();
+    println!("refused after {took:?}");
+    assert!(took.iter().min() < Some(&Duration::from_secs(1)), "{took:?}");
 }
 
 /// The quickest way to take a key away is one line in the file.
