@@ -115,4 +115,8 @@ fn what_was_charged_elsewhere_is_paid_and_never_more_than_there_is() {
     // A whole outage's worth empties the bucket and leaves no debt.
     assert_eq!(admit(BEGUN, 1000 * cost), [0, 0, tolerance]);
     assert_eq!(admit(BEGUN + cost, 0), [1, 0, tolerance]);
+    // Nor does it take one away.
+    let debt = ["", "rpm", &(3 * cost).to_string(), &tolerance.to_string()].map(str::to_owned);
+    eval(&redis, &timed(SETTLE), BEGUN + cost, &debt);
+    assert_eq!(admit(BEGUN + cost, cost), [0, 0, tolerance + 3 * cost]);
 }

@@ -14,6 +14,8 @@ use super::entry::Owner;
 /// Scopes that are remembered one by one; beyond it everything is purged and they are forgotten.
 pub(crate) const SCOPES_MAX: usize = 4096;
 const ALL: &str = "*";
+/// Numbers from here on are no times, and nobody's purge.
+const NUMBER_MAX: u64 = 1 << 53;
 
 /// The numbers that an answer was begun under: of everything, its model, its tenant and its key.
 pub(crate) type Stamp = [u64; 4];
@@ -75,6 +77,7 @@ impl Purges {
         for (name, number) in others {
             let known = numbers.get(&name).copied().unwrap_or_default();
             if number > known
+                && number < NUMBER_MAX
                 && let Some(scope) = scope(&name)
             {
                 numbers.insert(name, number);
@@ -151,6 +154,8 @@ mod tests {
         assert_eq!(other.learn(one.list()), [PurgeScope::All]);
         assert!(other.learn(one.list()).is_empty());
         assert!(other.learn([("*".to_owned(), 3), ("?".to_owned(), 9)]).is_empty());
+        // Nor what could not be raised any more.
+        assert!(other.learn([("*".to_owned(), u64::MAX)]).is_empty());
         assert_eq!(other.list(), one.list());
     }
 

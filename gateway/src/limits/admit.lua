@@ -35,7 +35,8 @@ for i = 1, count do
   if tat ~= tat or tat > now + 4e12 then tat = now end
   if owed > 0 then
     late = true
-    tat = math.min(tat + owed, now + tolerance)
+    -- Never less than it was: what is owed takes no debt away.
+    tat = math.max(tat, math.min(tat + owed, now + tolerance))
   end
   tat = math.max(now, math.min(math.floor(tat), now + 2 * tolerance))
   if tat - now + cost > tolerance then allowed = 0 end

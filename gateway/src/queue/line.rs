@@ -158,7 +158,7 @@ impl Line {
         size: usize,
     ) -> Result<Place, Box<Waiter>> {
         let joined = self.lock().join(entrant, waiter, size);
-        let Joined { ticket, displaced } = joined?;
+        let Joined { ticket, displaced } = joined.inspect_err(|_| self.look_if_heard())?;
         if let Some(displaced) = displaced {
             // Fails where its client left, which is as well.
             let _ = displaced.reply.send(Verdict::Displaced);
