@@ -1,6 +1,6 @@
 //! What becomes of traffic and of acknowledged changes when parts of the control plane die.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "tests")]
 
 #[expect(dead_code, reason = "each test file uses its part of the harness")]
 mod support;
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use loadtest::{Profile, Upstream};
 use serde_json::json;
-use support::admin::{Mode, Site};
+use support::admin::{Admin, Mode, Site};
 use support::{TempDir, wait_until};
 
 #[test]
@@ -53,44 +53,80 @@ fn traffic_does_not_notice_that_the_sidecar_dies() {
     assert_eq!(failed.load(Relaxed), 0);
 }
 
+/// Changes in each of the tests that kill.
+const CHANGES: usize = 300;
+
+/// Makes backends until the API is gone, or all are made; the names of those that were acknowledged.
+fn write(admin: Admin, next: &mut usize) -> Vec<String> {
+    let mut written = Vec::new();
+    while *next < CHANGES {
+        let name = format!("b-{next}");
+        *next += 1;
+        let url = format!("http://127.0.0.1:9/{name}");
+        let body =
+            json!({"name": name, "kind": "openai", "region": "eu", "url": url, "enabled": false});
+        match admin.try_post("/admin/backends", &body) {
+            Some(201) => written.push(name),
+            Some(status) => panic!("{name}: {status}"),
+            None => break,
+        }
+    }
+    written
+}
+
+/// Writes, and kills at a random moment; what was acknowledged before has to be there.
+fn write_and_kill(
+    site: &mut Site,
+    acknowledged: &mut BTreeSet<String>,
+    (next, rng): (&mut usize, &mut fastrand::Rng),
+    kill: impl FnOnce(&mut Site),
+) {
+    let there = listed(site);
+    let lost: Vec<_> = acknowledged.difference(&there).collect();
+    assert!(lost.is_empty(), "lost: {lost:?}");
+    let (kill_at, begun) = (Duration::from_millis(rng.u64(200..1200)), Instant::now());
+    let admin = site.admin;
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| write(admin, next));
+        wait_until("the moment to kill", || begun.elapsed() >= kill_at || writer.is_finished());
+        kill(site);
+        acknowledged.extend(writer.join().unwrap());
+    });
+}
+
+fn all_there(site: &Site, acknowledged: &BTreeSet<String>) {
+    let there = listed(site);
+    println!("{} of {CHANGES} acknowledged, {} there", acknowledged.len(), there.len());
+    assert!(acknowledged.is_subset(&there));
+    assert!(acknowledged.len() > 200);
+}
+
 #[test]
 fn what_was_acknowledged_survives_every_kill() {
     let store = Arc::new(TempDir::new());
     let mut rng = fastrand::Rng::with_seed(7);
     let (mut acknowledged, mut next) = (BTreeSet::new(), 0);
-    while next < 300 {
-        let site = Site::on(&store, Mode::Embedded, "");
-        let there = listed(&site);
-        let lost: Vec<_> = acknowledged.difference(&there).collect();
-        assert!(lost.is_empty(), "lost: {lost:?}");
-        let (kill_at, begun) = (Duration::from_millis(rng.u64(200..1200)), Instant::now());
-        let admin = site.admin;
-        std::thread::scope(|scope| {
-            let writer = scope.spawn(|| {
-                let mut written = Vec::new();
-                while next < 300 {
-                    let name = format!("b-{next}");
-                    next += 1;
-                    let url = format!("http://127.0.0.1:9/{name}");
-                    let body = json!({"name": name, "kind": "openai", "region": "eu", "url": url, "enabled": false});
-                    match admin.try_post("/admin/backends", &body) {
-                        Some(201) => written.push(name),
-                        Some(status) => panic!("{name}: {status}"),
-                        None => break,
-                    }
-                }
-                written
-            });
-            wait_until("the moment to kill", || begun.elapsed() >= kill_at || writer.is_finished());
+    while next < CHANGES {
+        let mut site = Site::on(&store, Mode::Embedded, "");
+        write_and_kill(&mut site, &mut acknowledged, (&mut next, &mut rng), |site| {
             site.gateway.signal("KILL");
-            acknowledged.extend(writer.join().unwrap());
         });
     }
-    let site = Site::on(&store, Mode::Embedded, "");
-    let there = listed(&site);
-    println!("{} of 300 acknowledged, {} there", acknowledged.len(), there.len());
-    assert!(acknowledged.is_subset(&there));
-    assert!(acknowledged.len() > 200);
+    all_there(&Site::on(&store, Mode::Embedded, ""), &acknowledged);
+}
+
+#[test]
+fn what_a_sidecar_acknowledged_survives_every_kill() {
+    let mut site = Site::start(Mode::Sidecar);
+    let mut rng = fastrand::Rng::with_seed(8);
+    let (mut acknowledged, mut next) = (BTreeSet::new(), 0);
+    while next < CHANGES {
+        write_and_kill(&mut site, &mut acknowledged, (&mut next, &mut rng), Site::kill_sidecar);
+        site.restart_sidecar();
+    }
+    all_there(&site, &acknowledged);
+    // The data plane was never restarted, and has followed.
+    site.admin.settled(1);
 }
 
 fn listed(site: &Site) -> BTreeSet<String> {
