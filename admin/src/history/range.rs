@@ -105,12 +105,13 @@ pub fn statistics(series: &[Series]) -> Statistics {
     let duration_ms = mean(Metric::DurationMs);
     let answering = duration_ms.map(|ms| ms / 1e3 * ended).filter(|seconds| *seconds > 0.0);
     Statistics {
-        requests: ended,
-        errors,
+        // What is kept of a rate has 7 digits; a count is whole again.
+        requests: ended.round(),
+        errors: errors.round(),
         success_rate: (ended > 0.0).then(|| (1.0 - errors / ended).clamp(0.0, 1.0)),
         first_event_ms: mean(Metric::FirstEventMs),
         duration_ms,
-        output_tokens,
+        output_tokens: output_tokens.round(),
         tokens_per_second: answering.map(|seconds| output_tokens / seconds),
     }
 }
