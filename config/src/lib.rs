@@ -33,6 +33,7 @@ pub use environment::{Environment, ProcessEnvironment};
 pub use extra::{Declared, Extra};
 pub use lastgood::{LastGood, LastGoodError};
 pub use load::{DEFAULT_TOML, Loaded, Report, defaults, load, load_text};
+pub use nearest::nearest;
 pub use render::Style;
 pub use restriction::{Restriction, RestrictionKind, restrictions};
 pub use scalar::base_url;

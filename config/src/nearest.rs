@@ -25,10 +25,8 @@ fn distance(a: &str, b: &str) -> usize {
 const LONGEST: usize = 256;
 
 /// The candidate that `name` most likely means, if any is near enough to be worth saying.
-pub(crate) fn nearest<'a>(
-    name: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+#[must_use]
+pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if name.len() > LONGEST {
         return None;
     }

@@ -3,10 +3,10 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::extract::State;
-use router::Operation as Asked;
 use router::explain::{ExplainedCandidate, ExplainedTier, Explanation, Verdict};
 use router::plan::{Blocked, ExhaustedReason, PlanError, Query};
-use router::spec::KeySpec;
+use router::spec::{Catalog, KeySpec, ModelSpec};
+use router::{ModelName, Operation as Asked};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
@@ -199,6 +199,7 @@ pub(crate) fn on_planes(
     request: &Request,
     operation: Asked,
     key: Option<&KeySpec>,
+    models: &[ModelSpec],
 ) -> Vec<OnPlane> {
     let query = Query {
         model: &request.model,
@@ -213,21 +214,29 @@ pub(crate) fn on_planes(
         let (plan, error) = match (&plane.unreachable, plane.inspect.explain(&query)) {
             (Some(reason), _) => (None, Some(reason.clone())),
             (None, Ok(plan)) => (Some(Plan::from(&plan)), None),
-            (None, Err(error)) => (None, Some(unknown(&error, &request.model))),
+            (None, Err(error)) => {
+                let listed = plane.inspect.catalog();
+                (None, Some(unknown(&error, &request.model, models, &listed)))
+            }
         };
         OnPlane { plane: plane.name.clone(), plan, error }
     };
     planes.iter().map(ask).collect()
 }
 
-fn unknown(error: &PlanError, model: &str) -> String {
+fn unknown(error: &PlanError, model: &str, models: &[ModelSpec], listed: &Catalog) -> String {
     match error {
         PlanError::UnknownRegion { known } => {
             let known: Vec<_> = known.iter().map(ToString::to_string).collect();
             format!("unknown region; known: {}", known.join(", "))
         }
         PlanError::UnknownModel => {
-            format!("no model has the name or alias {model:?}, and no server lists it")
+            let declared =
+                models.iter().flat_map(|model| std::iter::once(&model.name).chain(&model.aliases));
+            let found = listed.values().flat_map(|models| models.iter().map(|model| &model.name));
+            let near = config::nearest(model, declared.chain(found).map(ModelName::as_str));
+            let near = near.map(|near| format!("; did you mean {near:?}?")).unwrap_or_default();
+            format!("no model has the name or alias {model:?}, and no server lists it{near}")
         }
         other => other.to_string(),
     }
@@ -266,7 +275,8 @@ async fn explain(
         Some(name) => Some(key(&api, name, &request.model)?),
     };
     let planes = api.blocking(move |context| {
-        on_planes(&context.planes.all(), &request, operation, key.as_ref())
+        let desired = context.registry.desired();
+        on_planes(&context.planes.all(), &request, operation, key.as_ref(), &desired.spec.models)
     });
     Ok(axum::Json(Explained { planes: planes.await? }))
 }

@@ -30,7 +30,7 @@ pub(crate) fn run(args: &Explain, url: &str) -> ExitCode {
     match post(url, token.as_deref(), &question.to_string()) {
         Ok((200, answer)) => {
             output::out(&pretty(&answer));
-            ExitCode::SUCCESS
+            ExitCode::from(u8::from(!is_served(&answer)))
         }
         Ok((401 | 403, _)) => {
             output::err(&format!("error: {url} refuses the token"));
@@ -46,6 +46,16 @@ pub(crate) fn run(args: &Explain, url: &str) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Whether some plane would try the request somewhere.
+fn is_served(answer: &str) -> bool {
+    let value: Value = serde_json::from_str(answer).unwrap_or_default();
+    let mut planes = value["planes"].as_array().into_iter().flatten();
+    planes.any(|plane| {
+        let plan = &plane["plan"];
+        plan.is_object() && plan["refused"].is_null() && plan["exhausted"].is_null()
+    })
 }
 
 fn pretty(answer: &str) -> String {

@@ -61,7 +61,12 @@ pub(crate) fn run(args: &Explain) -> ExitCode {
             ExitCode::from(u8::from(!served))
         }
         Err(error) => {
-            output::err(&unknown(&error, &args.model));
+            let snapshot = world.load();
+            let declared = snapshot.public_models().iter();
+            let names = declared.flat_map(|model| {
+                std::iter::once(&model.name).chain(&model.spec.aliases).map(|name| name.as_str())
+            });
+            output::err(&unknown(&error, &args.model, config::nearest(&args.model, names)));
             ExitCode::FAILURE
         }
     }
@@ -91,17 +96,20 @@ fn refused(key: &KeyConfig, model: &str) -> Option<String> {
     (!spec.allows_model(model)).then(|| format!("403: the key {} may not use {model:?}", key.name))
 }
 
-fn unknown(error: &PlanError, model: &str) -> String {
+fn unknown(error: &PlanError, model: &str, near: Option<&str>) -> String {
     match error {
         PlanError::UnknownRegion { known } => {
             let known: Vec<_> = known.iter().map(ToString::to_string).collect();
             format!("unknown region; known: {}", known.join(", "))
         }
-        _ => format!("{model:?}: no [[model]] has this name or alias, and no server lists it"),
+        _ => {
+            let near =
+                near.map(|near| format!("\nhelp: did you mean {near:?}?")).unwrap_or_default();
+            format!("{model:?}: no [[model]] has this name or alias, and no server lists it{near}")
+        }
     }
 }
 
-/// What the servers answered just now.
 /// What each server was found to be, a line each.
 pub(super) fn servers(found: &[Surveyed]) -> String {
     let mut text = String::from("servers, asked just now\n");
