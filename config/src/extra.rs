@@ -1,6 +1,8 @@
 //! Objects that no file declares, put over a configuration: the same tables, the same checks, the same diagnostics.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use crate::diagnostic::{Code, Diagnostic, Place, SourceText};
 use crate::environment::Environment;
@@ -55,7 +57,22 @@ impl Loaded {
                 append(&mut read.tree, parsed.tree);
             }
         }
-        read.compile(env)
+        read.compile(&Accepted { env, roots: self.roots() })
+    }
+
+    /// The roots that backends of the files trust, as they were read, by their files.
+    fn roots(&self) -> BTreeMap<&Path, &str> {
+        let backends = &self.config.snapshot.backends;
+        let read: BTreeMap<&str, &str> = backends
+            .iter()
+            .filter_map(|spec| Some((spec.name.as_str(), spec.ca_pem.as_deref()?)))
+            .collect();
+        let tables = self.tree.tables("backend");
+        let known = tables.filter_map(|table| match &table.get("ca")?.value {
+            Value::Path(path) => Some((path.as_path(), *read.get(table.text("name")?)?)),
+            _ => None,
+        });
+        known.collect()
     }
 
     /// The number of texts that are files, the defaults among them; the sources after these are extra ones.
@@ -71,6 +88,30 @@ impl Loaded {
             |table: &&Table| self.sources.get(table.place.source).is_some_and(|text| !text.made);
         let tables = self.tree.tables(kind).filter(of_a_file);
         tables.filter_map(|table| declared(table, &self.sources))
+    }
+}
+
+/// The environment of a configuration that was accepted: what its files named is as it was read then. A certificate that is
+/// just being replaced is no reason to refuse what is put over it; whoever watches the files loads them anew.
+struct Accepted<'a> {
+    env: &'a dyn Environment,
+    roots: BTreeMap<&'a Path, &'a str>,
+}
+
+impl Environment for Accepted<'_> {
+    fn var(&self, name: &str) -> Option<String> {
+        self.env.var(name)
+    }
+
+    fn read(&self, path: &Path) -> io::Result<String> {
+        match self.roots.get(path) {
+            Some(text) => Ok((*text).to_owned()),
+            None => self.env.read(path),
+        }
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Option<Vec<PathBuf>>> {
+        self.env.list(path)
     }
 }
 

@@ -116,3 +116,24 @@ fn declared_objects_are_json_without_credentials() {
     let backend = loaded.declared("backend").next().unwrap();
     assert_eq!(backend.body["api_key"], serde_json::json!({"set": true}));
 }
+
+#[test]
+fn a_certificate_that_is_gone_spoils_nothing_that_is_put_over() {
+    let text = "version = 1\ndefault_region = \"eu\"\n[[backend]]\nname = \"a\"\nkind = \"vllm\"\n\
+        url = \"https://a\"\nca = \"ca.pem\"\n";
+    let pem = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n";
+    let there = World { files: [("ca.pem".into(), pem.to_owned())].into(), ..World::default() };
+    let base = load_text("f.toml", text, Path::new(""), &there).unwrap();
+    let gone = World::default();
+    let stored = |ca: &str| {
+        object(&format!(
+            "[[backend]]\nname = \"b\"\nkind = \"vllm\"\nurl = \"https://b\"\nca = \"{ca}\"\n"
+        ))
+    };
+    let loaded = base.with(&[stored("ca.pem")], &gone, &gone).unwrap();
+    let roots: Vec<_> =
+        loaded.config.snapshot.backends.iter().map(|b| b.ca_pem.as_deref()).collect();
+    assert_eq!(roots, [Some(pem), Some(pem)]);
+    let report = base.with(&[stored("other.pem")], &gone, &gone).unwrap_err();
+    assert_eq!(report.diagnostics[0].code, Code::Unreadable);
+}
