@@ -70,6 +70,8 @@ pub struct Store {
 struct Inner {
     path: PathBuf,
     role: Role,
+    /// What was opened.
+    files: open::Files,
     backups: Option<Backups>,
     reader: Worker,
     writer: Option<Worker>,
@@ -95,11 +97,13 @@ impl Store {
                 let writer = Worker::start("store-write", tx)?;
                 let reader = Worker::start("store-read", open::reader(path)?)?;
                 let backups = Some(Backups::start(path, fresh)?);
-                Inner { path: path.to_owned(), role, backups, reader, writer: Some(writer) }
+                let files = open::files(path);
+                Inner { path: path.to_owned(), role, files, backups, reader, writer: Some(writer) }
             }
             Role::Follower => {
                 let reader = Worker::start("store-read", open::follower(path)?)?;
-                Inner { path: path.to_owned(), role, backups: None, reader, writer: None }
+                let files = open::files(path);
+                Inner { path: path.to_owned(), role, files, backups: None, reader, writer: None }
             }
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -109,6 +113,13 @@ impl Store {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.inner.path
+    }
+
+    /// Whether other files are at its path by now: a backup was put there. What is open is then nobody's any more, and has to be
+    /// opened anew to see what is written.
+    #[must_use]
+    pub fn is_replaced(&self) -> bool {
+        open::files(&self.inner.path) != self.inner.files
     }
 
     /// What this process may do with it.

@@ -8,14 +8,14 @@ use std::time::Duration;
 use super::error::RegistryError;
 use super::state::State;
 use super::{Inner, Registry, lock};
-use crate::store::{Store, StoreError};
+use crate::store::{Role, Store, StoreError};
 
 /// How often the store is looked at (DESIGN 11).
 pub const FOLLOW_EVERY: Duration = Duration::from_millis(500);
 
 impl Registry {
     /// Looks for changes by other processes on a thread of its own, which ends with the registry's last handle. While there is no
-    /// store, `reopen` is tried each time. A store that is gone or cannot be read changes nothing here.
+    /// store, or another one was put in its place, `reopen` is tried each time. A store that is gone or cannot be read changes nothing here.
     ///
     /// # Errors
     /// When no thread can be made.
@@ -94,7 +94,9 @@ fn run(inner: &Weak<Inner>, every: Duration, reopen: &dyn Fn() -> Result<Store, 
         thread::park_timeout(every);
         let Some(inner) = inner.upgrade() else { return };
         let registry = Registry { inner };
-        if registry.store().is_err() {
+        // A writer's files are not replaced while it runs; followers need not be stopped for it.
+        let replaced = |store: Store| store.role() == Role::Follower && store.is_replaced();
+        if registry.store().map_or(true, replaced) {
             let opened = reopen();
             if opened.is_ok() {
                 seen = None;

@@ -2,7 +2,7 @@
 
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::ErrorKind;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -64,6 +64,17 @@ pub(super) fn follower(path: &Path) -> Result<Tx, StoreError> {
         return Err(StoreError::Older { found, known: migrate::FORMAT });
     }
     Ok(tx)
+}
+
+/// Which files a store is: the database and its WAL, which stays the same one as long as anybody has it open.
+pub(super) type Files = [Option<(u64, u64)>; 2];
+
+/// Those at a path now.
+pub(super) fn files(path: &Path) -> Files {
+    let mut wal = path.as_os_str().to_owned();
+    wal.push("-wal");
+    let file = |path: &Path| std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+    [file(path), file(Path::new(&wal))]
 }
 
 /// Does what SQLite itself does not wait for: two processes that make one file a WAL database block each other, and it

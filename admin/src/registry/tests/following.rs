@@ -88,3 +88,32 @@ async fn the_last_good_state_stands_in_for_a_store_that_is_gone() {
     assert!(cold.degraded().unwrap().contains("cannot be read"));
     assert_eq!(plane.last().backends.len(), 2);
 }
+
+#[tokio::test]
+async fn a_follower_sees_that_a_backup_was_put_in_the_store_s_place() {
+    let world = World::new(FILE);
+    world.registry.create(Backend, backend("b"), by()).await.unwrap();
+    let backup = world.registry.store().unwrap().backup().await.unwrap();
+    world.registry.create(Backend, backend("c"), by()).await.unwrap();
+    let plane = Arc::new(Plane::default());
+    let other = follower(&world.path(), &plane);
+    let at = world.path();
+    other.follow(Duration::from_millis(5), move || Store::open(&at, Role::Follower)).unwrap();
+    assert_eq!(plane.last().backends.len(), 4);
+    let path = world.path();
+    let World { folder, registry, .. } = world;
+    drop(registry);
+    // As docs/store.md says it.
+    for beside in ["f.db-wal", "f.db-shm"] {
+        let _ = std::fs::remove_file(folder.path().join(beside));
+    }
+    let new = folder.path().join("f.db.new");
+    std::fs::copy(backup, &new).unwrap();
+    std::fs::rename(&new, &path).unwrap();
+    let writer = open(&path, FILE, &Arc::new(Plane::default()));
+    until("what the backup holds", || plane.last().backends.len() == 3);
+    writer.create(Backend, backend("d"), by()).await.unwrap();
+    until("what is written after it", || plane.last().backends.len() == 4);
+    assert_eq!(plane.last().backends[3].name.as_str(), "d");
+    assert_eq!(other.degraded(), None);
+}
