@@ -23,8 +23,9 @@ pub const FEEDS_MAX: usize = 64;
 /// Where the places are remembered.
 const PLACES: &str = "feeds";
 
-/// Up to where a plane's feed was written down: time in microseconds, and number. A process that took the number of one
-/// that ended counts from 1 again, and later.
+/// Up to where a plane's feed was written down: the latest time in microseconds, and the last number. An event is new by either:
+/// a process that took the number of one that ended counts from 1 again, and later; a clock that was set back does not set
+/// numbers back.
 type Place = (u64, u64);
 
 /// The running thread; ends when dropped.
@@ -115,12 +116,12 @@ fn write(tx: &Tx, plane: &str, events: &[Event]) -> Result<(), StoreError> {
     for event in events {
         let micros = since_epoch(event.at).as_micros();
         let here = (u64::try_from(micros).unwrap_or(u64::MAX), event.number);
-        if here <= place {
+        if here.0 <= place.0 && here.1 <= place.1 {
             continue;
         }
         let said = words(plane, event);
         tx.add_event(here.0 / 1000, said.kind, &said.subject, &said.detail)?;
-        place = here;
+        place = (here.0.max(place.0), here.1);
     }
     places.insert(plane.to_owned(), place);
     while places.len() > FEEDS_MAX {

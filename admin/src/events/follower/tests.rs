@@ -49,6 +49,25 @@ fn each_event_is_written_once_whoever_follows() {
 }
 
 #[test]
+fn a_clock_that_is_set_back_hides_and_doubles_nothing() {
+    use router::planes::Feed as _;
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("store.db"), Role::Writer).unwrap();
+    let ring = EventRing::default();
+    for second in [100, 101, 50, 51] {
+        health(&ring, second);
+    }
+    write_all(&store, "pid-1", ring.events(0, 10));
+    assert_eq!(kinds(&store).len(), 4);
+    // Another follower begins at the beginning.
+    write_all(&store, "pid-1", ring.events(0, 10));
+    assert_eq!(kinds(&store).len(), 4);
+    health(&ring, 52);
+    write_all(&store, "pid-1", ring.events(0, 10));
+    assert_eq!(kinds(&store).len(), 5);
+}
+
+#[test]
 fn places_are_forgotten_in_the_end() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(&dir.path().join("store.db"), Role::Writer).unwrap();
