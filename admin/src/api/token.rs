@@ -360,10 +360,13 @@ where
 /// Whether a token is left that may do everything.
 fn someone_remains(tx: &Tx) -> Result<bool, StoreError> {
     let now = now_ms();
-    let may = |token: &StoredToken| {
-        token.role == Role::Admin && !token.disabled && token.expires.is_none_or(|at| now < at)
-    };
-    Ok(tx.tokens()?.iter().any(may))
+    for token in tx.tokens()? {
+        let good = !token.disabled && token.expires.is_none_or(|at| now < at);
+        if good && tx.worth(&token)? == Role::Admin {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn taken(error: StoreError, name: &str) -> Problem {

@@ -81,18 +81,16 @@ impl Tokens {
         let found = store
             .read(move |tx| {
                 let Some(token) = tx.token_by_digest(&presented)? else { return Ok(None) };
-                let maker = tx.token(&token.created_by)?;
-                Ok::<_, StoreError>(Some((token, maker)))
+                let role = tx.worth(&token)?;
+                Ok::<_, StoreError>(Some((token, role)))
             })
             .await?;
         let good = found
             .filter(|(token, _)| bool::from(token.digest.ct_eq(&presented)) && is_good(token, now));
-        let Some((token, maker)) = good else { return Err(self.refuse(from)) };
+        let Some((token, role)) = good else { return Err(self.refuse(from)) };
         if token.last_used.is_none_or(|at| now.saturating_sub(at) >= TOUCH_EVERY_MS) {
             touch(store, token.id.clone(), now);
         }
-        // A token is never worth more than the one that made it is now.
-        let role = maker.map_or(token.role, |maker| token.role.min(maker.role));
         Ok(Caller { name: token.name, id: token.id, role })
     }
 

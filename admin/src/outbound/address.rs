@@ -25,11 +25,8 @@ const METADATA_V4: [Ipv4Addr; 3] = [
     Ipv4Addr::new(168, 63, 129, 16),
     Ipv4Addr::new(192, 0, 0, 192),
 ];
-/// Metadata services on IPv6: Amazon EC2, Google Compute Engine.
-const METADATA_V6: [Ipv6Addr; 2] = [
-    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
-    Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
-];
+/// The metadata service of Google Compute Engine on IPv6.
+const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254);
 
 /// Why an address is not to be asked; `None` = it may be.
 #[must_use]
@@ -60,19 +57,22 @@ fn of_v6(address: Ipv6Addr) -> Option<&'static str> {
     match segments[0] {
         0xfe80..=0xfebf => return Some("a link-local address"),
         0xff00..=0xffff => return Some("a multicast address"),
-        _ if METADATA_V6.contains(&address) => return Some("a metadata service"),
+        // Amazon's: metadata (`::254`), time, names, and the credentials of pods (`::23`).
+        0xfd00 if segments[1] == 0xec2 => return Some("a metadata service"),
+        _ if address == METADATA_V6 => return Some("a metadata service"),
         _ => {}
     }
     inside(&segments).and_then(of_v4)
 }
 
 /// The IPv4 address that an IPv6 one stands for: mapped (`::ffff:0:0/96`, also in its translated form), compatible
-/// (`::/96`, which holds `::`), NAT64 (`64:ff9b::/96`), and 6to4 (`2002::/16`).
+/// (`::/96`, which holds `::`), NAT64 (`64:ff9b::/96`, and the local `64:ff9b:1::/48`), and 6to4 (`2002::/16`).
 fn inside(segments: &[u16; 8]) -> Option<Ipv4Addr> {
     let (high, low) = match *segments {
         [0, 0, 0, 0, 0, 0 | 0xffff, high, low]
         | [0, 0, 0, 0, 0xffff, 0, high, low]
         | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
+        | [0x64, 0xff9b, 1, _, _, _, high, low]
         | [0x2002, high, low, ..] => (high, low),
         _ => return None,
     };
@@ -117,6 +117,8 @@ mod tests {
             "febf::1",
             "ff02::1",
             "fd00:ec2::254",
+            "fd00:ec2::23",
+            "64:ff9b:1::169.254.169.254",
             "fd20:ce::254",
             "::ffff:169.254.169.254",
             "::169.254.169.254",

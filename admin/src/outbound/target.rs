@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use http::{HeaderValue, Uri};
 
 use super::OutboundError;
+use super::address::{Forbidden, forbidden};
 
 /// A base URL, taken apart once.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +45,12 @@ impl Target {
     pub fn with_ca(mut self, pem: Option<&str>) -> Self {
         self.ca_pem = pem.map(str::to_owned);
         self
+    }
+
+    /// Why its address is not to be asked, where the URL names one. What a name means is only known when it is asked.
+    #[must_use]
+    pub fn forbidden(&self) -> Option<Forbidden> {
+        self.literal().and_then(|address| forbidden(address.ip()))
     }
 
     /// The address itself, where the URL names one.

@@ -10,7 +10,9 @@ use super::object::{Body, Object, Origin};
 use super::patch::{merge_patch, without_nulls};
 use super::problem::Problem;
 use super::referrers::referrers;
+use super::render::member;
 use super::state::State;
+use crate::outbound;
 use crate::store::{ObjectKind, StoredObject, StoredOverride, new_id};
 use router::spec::Secret;
 
@@ -93,6 +95,7 @@ impl Draft<'_> {
         mut body: Body,
     ) -> Result<(), RegistryError> {
         let id = new_id(kind.as_str(), &mut self.sealer.rng);
+        check_url(kind, &body)?;
         self.sealer.take(kind, &id, &mut body, None, false)?;
         without_nulls(&mut body);
         if kind == ObjectKind::Key {
@@ -164,6 +167,7 @@ impl Draft<'_> {
                 return Err(RegistryError::Referenced { by });
             }
         }
+        check_url(kind, &body)?;
         let old = self.state.object(&object.id).map(|stored| stored.body.clone());
         self.sealer.take(kind, &object.id, &mut body, old.as_ref(), keeps)?;
         without_nulls(&mut body);
@@ -201,8 +205,16 @@ impl Draft<'_> {
     pub(super) fn set_override(&mut self, kind: ObjectKind, id: &str, body: Body) -> Outcome {
         let object = self.find(kind, id)?;
         match &object.origin {
-            // An override of a discovered model declares it; a stored object is simply changed.
-            Origin::Discovered | Origin::Stored => self.patch(kind, id, &body),
+            // An override of a discovered model declares it; a stored object is simply changed, but in no other field:
+            // who may override may not do all that a patch can.
+            Origin::Discovered | Origin::Stored => {
+                let foreign = |key: &&String| !overridable(kind).contains(&key.as_str());
+                let problems: Vec<Problem> = body.keys().filter(foreign).map(no_override).collect();
+                if !problems.is_empty() {
+                    return Err(RegistryError::Invalid(problems));
+                }
+                self.patch(kind, id, &body)
+            }
             Origin::File { .. } | Origin::Builtin => {
                 let asked = body.clone();
                 self.put_over(&object, body, &asked)
@@ -304,6 +316,26 @@ fn name_of(body: &Body) -> Result<String, RegistryError> {
             Err(RegistryError::invalid(Problem::new("/name", "wrong-type", "a name is a text")))
         }
     }
+}
+
+/// Addresses at which clouds answer with credentials are no place for a backend, whoever asks for it here.
+fn check_url(kind: ObjectKind, body: &Body) -> Result<(), RegistryError> {
+    let url = body.get("url").filter(|_| kind == ObjectKind::Backend).and_then(Value::as_str);
+    // What is wrong with the URL itself, config says.
+    match url.and_then(|url| outbound::Target::parse(url).ok()?.forbidden()) {
+        None => Ok(()),
+        Some(found) => {
+            Err(RegistryError::invalid(Problem::new("/url", "bad-url", found.to_string())))
+        }
+    }
+}
+
+fn no_override(key: &String) -> Problem {
+    Problem::new(
+        member("", key),
+        "unknown-key",
+        format!("`{key}` is none of what can be overridden"),
+    )
 }
 
 fn renamed() -> RegistryError {

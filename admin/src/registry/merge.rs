@@ -1,9 +1,13 @@
 //! The base, the stored objects and the overrides as one configuration. What does not fit takes no part: the base always holds.
 
 use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use config::{Code, Diagnostic, Extra, Loaded, Place, ProcessEnvironment, Report, Severity};
+use config::{
+    Code, Diagnostic, Environment, Extra, Loaded, Place, ProcessEnvironment, Report, Severity,
+};
 
 use router::spec::SnapshotSpec;
 
@@ -42,9 +46,9 @@ pub fn merge(
     let mut conflicts = Vec::new();
     let loaded = loop {
         let extras: Vec<Extra> = active.iter().map(|item| item.extra.clone()).collect();
-        match base.loaded.with(&extras, &Answers(credentials), &ProcessEnvironment) {
+        match base.loaded.with(&extras, &Answers(credentials), &Files) {
             Ok(loaded) => break loaded,
-            // The base was accepted by itself; only a file beside it, a certificate for one, can have gone since.
+            // The base was accepted by itself.
             Err(_) if active.is_empty() => break base.loaded.clone(),
             Err(report) => leave_out(base, &report, &mut active, &mut conflicts),
         }
@@ -53,6 +57,26 @@ pub fn merge(
     let index = Index::build(base, &loaded, stored, overrides, &conflicts, credentials);
     let spec = SnapshotSpec { revision, ..compile(&loaded.config) };
     Desired { revision, spec, conflicts, loaded: Arc::new(loaded), index }
+}
+
+/// The files that stored objects name: a pipe would never end, and the store's lock is held meanwhile.
+struct Files;
+
+impl Environment for Files {
+    fn var(&self, name: &str) -> Option<String> {
+        ProcessEnvironment.var(name)
+    }
+
+    fn read(&self, path: &Path) -> io::Result<String> {
+        if std::fs::metadata(path)?.is_file() {
+            return ProcessEnvironment.read(path);
+        }
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"))
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Option<Vec<PathBuf>>> {
+        ProcessEnvironment.list(path)
+    }
 }
 
 fn items(stored: &[StoredObject], overrides: &[StoredOverride]) -> Vec<Item> {

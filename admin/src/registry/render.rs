@@ -29,7 +29,8 @@ impl Rendered {
 }
 
 /// Renders an object. Strings come out as they went in: nothing in them is expanded. References to sealed credentials become
-/// variables that only the registry answers. Members that are null are left out.
+/// variables that only the registry answers, and only where a credential belongs: what looks like one anywhere else is an object
+/// like any other, or the credential would come out with the field. Members that are null are left out.
 pub(super) fn render(kind: ObjectKind, body: &Body) -> Rendered {
     let mut out = Rendered { text: format!("[[{}]]\n", kind.as_str()), parts: Vec::new() };
     for (key, value) in body.iter().filter(|(_, value)| !value.is_null()) {
@@ -39,7 +40,7 @@ pub(super) fn render(kind: ObjectKind, body: &Body) -> Rendered {
         out.parts.push((start..start, pointer.clone()));
         push_text(&mut out.text, key);
         out.text.push_str(" = ");
-        push(&mut out, value, &pointer);
+        push(&mut out, kind, value, &pointer);
         out.parts[part].0.end = out.text.len();
         out.text.push('\n');
     }
@@ -51,7 +52,18 @@ pub(super) fn member(parent: &str, key: &str) -> String {
     format!("{parent}/{}", key.replace('~', "~0").replace('/', "~1"))
 }
 
-fn push(out: &mut Rendered, value: &Value, pointer: &str) {
+/// Whether the config reads the member at a pointer as a credential.
+fn is_credential(kind: ObjectKind, pointer: &str) -> bool {
+    let way: Vec<&str> = pointer.split('/').skip(1).collect();
+    match kind {
+        ObjectKind::Backend => way == ["api_key"],
+        ObjectKind::Model => matches!(way[..], ["deployments", _, "api_key"]),
+        ObjectKind::Key => way == ["secret"] || way == ["secret_sha256"],
+        ObjectKind::Head | ObjectKind::Region => false,
+    }
+}
+
+fn push(out: &mut Rendered, kind: ObjectKind, value: &Value, pointer: &str) {
     match value {
         // TOML has no null; config says that an object cannot be one, which is as near as it gets.
         Value::Null => out.text.push_str("{}"),
@@ -66,18 +78,18 @@ fn push(out: &mut Rendered, value: &Value, pointer: &str) {
                 if index > 0 {
                     out.text.push_str(", ");
                 }
-                part(out, item, &format!("{pointer}/{index}"));
+                part(out, kind, item, &format!("{pointer}/{index}"));
             }
             out.text.push(']');
         }
-        Value::Object(map) => match reference(value) {
+        Value::Object(map) => match reference(value).filter(|_| is_credential(kind, pointer)) {
             Some(id) => push_text(&mut out.text, &format!("${{{VARIABLE}{id}}}")),
-            None => push_table(out, map, pointer),
+            None => push_table(out, kind, map, pointer),
         },
     }
 }
 
-fn push_table(out: &mut Rendered, map: &Map<String, Value>, pointer: &str) {
+fn push_table(out: &mut Rendered, kind: ObjectKind, map: &Map<String, Value>, pointer: &str) {
     out.text.push_str("{ ");
     let mut first = true;
     for (key, value) in map.iter().filter(|(_, value)| !value.is_null()) {
@@ -90,17 +102,17 @@ fn push_table(out: &mut Rendered, map: &Map<String, Value>, pointer: &str) {
         out.parts.push((start..start, pointer.clone()));
         push_text(&mut out.text, key);
         out.text.push_str(" = ");
-        push(out, value, &pointer);
+        push(out, kind, value, &pointer);
         out.parts[part].0.end = out.text.len();
     }
     out.text.push_str(" }");
 }
 
-fn part(out: &mut Rendered, value: &Value, pointer: &str) {
+fn part(out: &mut Rendered, kind: ObjectKind, value: &Value, pointer: &str) {
     let start = out.text.len();
     let index = out.parts.len();
     out.parts.push((start..start, pointer.to_owned()));
-    push(out, value, pointer);
+    push(out, kind, value, pointer);
     out.parts[index].0.end = out.text.len();
 }
 

@@ -8,6 +8,8 @@ use crate::role::Role;
 
 /// Most tokens.
 pub const TOKENS_MAX: u64 = 1000;
+/// Longest line of makers that is followed. A name that became free can be taken again, so the line may be a circle.
+const MAKERS_MAX: usize = 100;
 
 /// A token without itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,11 +107,31 @@ impl Tx {
         self.first(&sql, [digest], read)
     }
 
-    /// Changes name, role, expiry, last use and whether it is refused; false when there is none with its id.
+    /// What a token may do now: nothing that the one that made it may not, nor the one that made that one.
+    ///
+    /// # Errors
+    /// As [`StoreError`].
+    pub fn worth(&self, token: &StoredToken) -> Result<Role, StoreError> {
+        let sql = "SELECT role, created_by FROM tokens WHERE name = ?1";
+        let (mut role, mut maker) = (token.role, token.created_by.clone());
+        for _ in 0..MAKERS_MAX {
+            let found = self.first(sql, [&maker], |row| Ok((json::word(row, 0)?, row.get(1)?)))?;
+            let Some((own, by)) = found else { return Ok(role) };
+            (role, maker) = (role.min(own), by);
+        }
+        Ok(role)
+    }
+
+    /// Changes name, role, expiry, last use and whether it is refused; false when there is none with its id. Tokens that it made
+    /// know it by its new name.
     ///
     /// # Errors
     /// [`StoreError::Taken`] when another has its name.
     pub fn update_token(&self, token: &StoredToken) -> Result<bool, StoreError> {
+        self.execute(
+            "UPDATE tokens SET created_by = ?2 WHERE created_by = (SELECT name FROM tokens WHERE id = ?1)",
+            params![token.id, token.name],
+        )?;
         let changed = self.execute(
             "UPDATE tokens SET name = ?2, role = ?3, expires = ?4, last_used = ?5, disabled = ?6 WHERE id = ?1",
             params![
@@ -133,11 +155,18 @@ impl Tx {
         Ok(())
     }
 
-    /// Removes a token; false when there is none.
+    /// Removes a token; false when there is none. Tokens that it made keep what they are worth at that moment.
     ///
     /// # Errors
     /// As [`StoreError`].
     pub fn delete_token(&self, id: &str) -> Result<bool, StoreError> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM tokens WHERE created_by = (SELECT name FROM tokens WHERE id = ?1) LIMIT ?2"
+        );
+        for mut made in self.rows(&sql, params![id, bounded(usize::MAX)], read)? {
+            made.role = self.worth(&made)?;
+            self.update_token(&made)?;
+        }
         Ok(self.execute("DELETE FROM tokens WHERE id = ?1", [id])? > 0)
     }
 }

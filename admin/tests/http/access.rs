@@ -298,10 +298,68 @@ fn the_last_admin_cannot_lock_everyone_out() {
     }
     assert_eq!(client.post("/admin/tokens", &json!({"name": "two", "role": "admin"})).status, 201);
     // A token that was made by another is never worth more than that one is now.
-    let two = client.post("/admin/tokens", &json!({"name": "three", "role": "admin"}));
-    let three = Client::new(server.address).token(two.json()["token"].as_str().unwrap());
-    assert_eq!(three.get("/admin/tokens").status, 200);
-    assert_eq!(client.patch("/admin/tokens/root", "*", &json!({"role": "viewer"})).status, 200);
-    assert_eq!(three.get("/admin/tokens").code(), "forbidden");
-    assert_eq!(three.get("/admin/backends").status, 200);
+    let demoted = client.patch("/admin/tokens/root", "*", &json!({"role": "viewer"}));
+    assert_eq!(demoted.code(), "conflict", "those that it made would be worth no more");
+}
+
+#[test]
+fn no_token_outgrows_those_that_it_comes_from() {
+    let server = Server::start(EMPTY);
+    let config = server.client();
+    let made_by = |client: &Client, name: &str| {
+        let made = client.post("/admin/tokens", &json!({"name": name, "role": "admin"}));
+        Client::new(server.address).token(made.json()["token"].as_str().unwrap())
+    };
+    let one = made_by(&config, "one");
+    let two = made_by(&one, "two");
+    let three = made_by(&two, "three");
+    let worth =
+        |client: &Client| (client.get("/admin/tokens").status, client.get("/admin/heads").status);
+    assert_eq!(worth(&three), (200, 200));
+    // A new name is no way out, and neither is a maker in between.
+    assert_eq!(config.patch("/admin/tokens/one", "*", &json!({"name": "uno"})).status, 200);
+    assert_eq!(config.patch("/admin/tokens/uno", "*", &json!({"role": "viewer"})).status, 200);
+    assert_eq!((worth(&two), worth(&three)), ((403, 200), (403, 200)));
+    // Nor is its end.
+    assert_eq!(config.delete("/admin/tokens/uno", "*").status, 204);
+    assert_eq!((worth(&two), worth(&three)), ((403, 200), (403, 200)));
+    assert_eq!(config.get("/admin/tokens/two").json()["role"], "viewer");
+}
+
+#[test]
+fn an_override_is_no_way_around_the_role() {
+    let server = Server::start(FILE);
+    let (admin, operator) = (server.client(), server.as_role("operator"));
+    assert_eq!(admin.post("/admin/backends", &backend("b")).status, 201);
+    let url = json!({"url": "http://evil.example"});
+    for place in ["/admin/backends/b/override", "/admin/backends/file-1/override"] {
+        assert_eq!(operator.put(place, "*", &url).code(), "forbidden");
+    }
+    assert_eq!(operator.put("/admin/backends/b/override", "*", &json!({"weight": 3})).status, 200);
+    // Not for an admin either: it is no override.
+    let refused = admin.put("/admin/backends/b/override", "*", &url);
+    assert_eq!(
+        (refused.code().as_str(), &refused.json()["errors"][0]["pointer"]),
+        ("invalid", &json!("/url"))
+    );
+    assert_eq!(admin.get("/admin/backends/b").json()["url"], "http://127.0.0.1:9");
+}
+
+#[test]
+fn no_backend_stands_where_clouds_give_credentials_away() {
+    let server = Server::start(EMPTY);
+    let client = server.client();
+    for url in ["http://169.254.169.254", "http://[fd00:ec2::254]/v1", "https://[::ffff:a9fe:a9fe]"]
+    {
+        let mut one = backend("b");
+        one["url"] = json!(url);
+        let refused = client.post("/admin/backends", &one);
+        assert_eq!(
+            (refused.code().as_str(), &refused.json()["errors"][0]["pointer"]),
+            ("invalid", &json!("/url"))
+        );
+    }
+    assert_eq!(client.post("/admin/backends", &backend("b")).status, 201);
+    let moved = client.patch("/admin/backends/b", "*", &json!({"url": "http://169.254.170.2"}));
+    assert_eq!(moved.code(), "invalid");
 }

@@ -67,6 +67,51 @@ async fn no_text_and_no_file_holds_a_credential() {
     }
 }
 
+#[tokio::test]
+async fn a_reference_opens_nowhere_but_in_its_own_field() {
+    let world = World::new(FILE);
+    let registry = &world.registry;
+    let mut one = backend("b");
+    one.insert("api_key".into(), json!(CANARIES[0]));
+    registry.create(ObjectKind::Backend, one, by()).await.unwrap();
+    let version = registry.versions(1, None).await.unwrap()[0].number;
+    // Versions name it, for whoever reads them.
+    let text = registry.version(version).await.unwrap().1;
+    let id = text.split([' ', '}', '"']).find(|word| word.starts_with("sec_")).unwrap().to_owned();
+    let stolen = json!({"$sealed": id});
+    let mut thief = backend("thief");
+    thief.insert("labels".into(), json!({"x": stolen}));
+    let made = registry.create(ObjectKind::Backend, thief, by()).await;
+    assert!(matches!(made, Err(RegistryError::Invalid(_))), "{made:?}");
+    let model = body(&json!({"name": "m", "region": "eu", "upstream_model": stolen}));
+    let made = registry.create(ObjectKind::Model, model, by()).await;
+    assert!(matches!(made, Err(RegistryError::Invalid(_))), "{made:?}");
+    let over = body(&json!({"region": stolen}));
+    let made = registry.set_override(ObjectKind::Model, "file-m", over, by()).await;
+    assert!(matches!(made, Err(RegistryError::Invalid(_))), "{made:?}");
+    let import = format!(
+        "[[backend]]\nname = \"b\"\nkind = \"vllm\"\nurl = \"http://b\"\nregion = \"eu\"\n\
+         labels = {{ x = \"${{file:secrets/{id}}}\" }}\n"
+    );
+    let made = registry.import(import, false, by()).await;
+    assert!(matches!(made, Err(RegistryError::Invalid(_))), "{made:?}");
+    let spec = format!("{:?}", world.plane.last());
+    assert!(!spec.contains(CANARIES[0]) && !registry.effective().contains(CANARIES[0]));
+}
+
+#[tokio::test]
+async fn a_pipe_as_certificate_is_refused_and_not_waited_for() {
+    let world = World::new(FILE);
+    let pipe = world.folder.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    let mut one = backend("b");
+    one.insert("url".into(), json!("https://b"));
+    one.insert("ca".into(), json!(pipe));
+    let refused = world.registry.create(ObjectKind::Backend, one, by()).await.unwrap_err();
+    assert!(refused.to_string().contains("regular file"), "{refused}");
+}
+
 fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let nested = entries.map(|path| if path.is_dir() { files(&path) } else { vec![path] });
