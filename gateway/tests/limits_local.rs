@@ -6,6 +6,7 @@ mod support;
 
 use loadtest::{At, How, Script, Upstream, Writes};
 use support::client::{chat_body, request};
+use support::streams::{EVENTS, exactly, stream};
 use support::{Gateway, Reply, tiny_backend, wait_until};
 
 const SECRET: &str = "sk-limits-test-0001";
@@ -168,6 +169,26 @@ fn a_large_plain_answer_is_paid_for_as_any_other() {
     settled(&gateway, 2);
     let third = ask(&gateway, ",\"max_tokens\":1");
     assert!((69_000..=70_100).contains(&left(&third)), "{}", left(&third));
+}
+
+#[test]
+fn a_usage_before_all_content_tears_no_event() {
+    let (upstream, gateway) = with("tokens_per_day = 10000000");
+    let [role, word, _, stop, usage, done] = EVENTS;
+    for size in [1, 40, 1000] {
+        let script = exactly(stream([role, usage, word, stop, usage, done]));
+        upstream.script(Script { writes: Writes::Bytes(vec![size]), ..script });
+        let reply = ask(&gateway, ",\"stream\":true");
+        let events = reply
+            .text()
+            .lines()
+            .filter_map(|line| line.strip_prefix("data: ").map(str::to_owned))
+            .collect::<Vec<_>>();
+        let whole = |event: &String| {
+            event == "[DONE]" || serde_json::from_str::<serde_json::Value>(event).is_ok()
+        };
+        assert!(events.len() >= 4 && events.iter().all(whole), "{}", reply.text());
+    }
 }
 
 #[test]
