@@ -14,6 +14,9 @@ use crate::restriction::{Restriction, RestrictionKind};
 use crate::settings::{AuthMode, Config, KeyConfig, KeyLimits, KeySecret};
 use crate::tree::Table;
 
+/// A burst may be worth a day of its rate: beyond some weeks the arithmetic of limits would lose count.
+const MINUTES_PER_DAY: u64 = 24 * 60;
+
 /// Shortest secret that is not warned about, bytes.
 const SECRET_MIN_BYTES: usize = 16;
 /// The credential of the documentation.
@@ -130,6 +133,14 @@ impl Compiler<'_> {
             burst: table.read("burst"),
             concurrent: table.read("concurrent"),
         };
+        if let (Some(burst), Some(rate)) = (limits.burst, limits.requests_per_minute)
+            && burst > rate.saturating_mul(MINUTES_PER_DAY)
+        {
+            let message = "`burst` is more than the key may ask for in a whole day";
+            let diagnostic = Diagnostic::error(Code::OutOfRange, table.place_of("burst"), message)
+                .label(format!("at most {}", rate.saturating_mul(MINUTES_PER_DAY)));
+            self.out.push(diagnostic.help("a limit per day is `requests_per_day`"));
+        }
         if limits.burst.is_some() && limits.requests_per_minute.is_none() {
             let place = table.place_of("burst");
             let message = "`burst` has no effect without `requests_per_minute`";
