@@ -22,8 +22,9 @@ check: ## Formatting, lints, and the tests of the tree itself: the quick part of
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) test -p tests
 
-bench: ## nginx and forebay side by side on the same scripted servers; then what a configuration costs
+bench: ## nginx and forebay side by side on the same scripted servers; then what keys, limits, cache and a configuration cost
 	bench/compare $(ARGS)
+	bench/features
 	bench/reload
 
 load: ## k6 against `forebay demo`; RATE and DURATION from the environment

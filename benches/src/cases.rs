@@ -8,6 +8,7 @@ use router::Operation;
 use router::spec::Kind;
 
 use crate::inputs;
+use crate::requests::{charges, hits, misses};
 use crate::world::plans;
 
 /// JSON depth that the gateway allows by default.
@@ -18,7 +19,7 @@ const UPSTREAM_MODEL: &str = "mistralai/Mistral-7B-Instruct-v0.3";
 /// A case: its name, and what does it so often.
 pub(crate) type Case = (&'static str, fn(u64));
 
-pub(crate) const CASES: [Case; 14] = [
+pub(crate) const CASES: [Case; 17] = [
     ("peek_small", |times| peeks(&inputs::small_chat(), times)),
     ("peek_8k", |times| peeks(&inputs::chat(8 << 10), times)),
     ("peek_1m", |times| peeks(&inputs::chat(1 << 20), times)),
@@ -32,6 +33,9 @@ pub(crate) const CASES: [Case; 14] = [
     ("inspect_answer", inspects),
     ("cache_name_small", |times| names(&inputs::small_chat(), times)),
     ("cache_name_8k", |times| names(&inputs::chat(8 << 10), times)),
+    ("cache_hit", hits),
+    ("cache_miss", misses),
+    ("limits_check", charges),
     ("plan_in_a_large_world", plans),
 ];
 

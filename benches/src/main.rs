@@ -5,6 +5,7 @@
 
 mod cases;
 mod inputs;
+mod requests;
 mod world;
 
 use std::io::Write as _;

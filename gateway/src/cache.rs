@@ -41,7 +41,7 @@ use crate::waiting::Search;
 use tokio::sync::Notify;
 
 use counters::{Bypass, CacheCounters, Tier};
-use entry::{Entry, Owner, unix_ms};
+pub(crate) use entry::{Entry, Owner, unix_ms};
 use flight::{Bounds, Flight, Seat};
 use flights::{Flights, Found};
 use key::{Asked, Digest};
@@ -51,7 +51,7 @@ use purges::Purges;
 pub(crate) use reading::Reading;
 use remote::{Remote, Wanted};
 pub(crate) use upkeep::start;
-use wishes::Wishes;
+pub(crate) use wishes::Wishes;
 
 /// The shortest lifetime that a client can ask for.
 const TTL_MIN: Duration = Duration::from_secs(1);
@@ -71,10 +71,10 @@ pub(crate) struct Cache {
 }
 
 /// What follows from the snapshot.
-struct Prepared {
+pub(crate) struct Prepared {
     version: u64,
-    secret: [u8; 32],
-    memory: Arc<Memory>,
+    pub(crate) secret: [u8; 32],
+    pub(crate) memory: Arc<Memory>,
 }
 
 /// What became of a request at the cache.
@@ -132,8 +132,8 @@ impl Tiers {
 }
 
 /// A request that the cache can do something for.
-struct Request {
-    digest: Digest,
+pub(crate) struct Request {
+    pub(crate) digest: Digest,
     /// The regions that the answer may not leave.
     walls: Option<Vec<RegionName>>,
     tiers: Tiers,
@@ -164,7 +164,7 @@ impl Cache {
     }
 
     /// What follows from this snapshot; worked out once for each. The memory tier stays unless its size changes.
-    fn prepared(&self, world: &World, counters: &CacheCounters) -> Arc<Prepared> {
+    pub(crate) fn prepared(&self, world: &World, counters: &CacheCounters) -> Arc<Prepared> {
         let known = self.prepared.load_full();
         if known.version >= world.version() {
             return known;
@@ -231,7 +231,7 @@ fn not_cached() -> Rejection {
 }
 
 /// What the cache has to know of a request, or why it can do nothing for it.
-fn request(
+pub(crate) fn request(
     call: &Call,
     plan: &RoutePlan<Arc<Link>>,
     caller: Option<&KeySpec>,

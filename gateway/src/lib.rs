@@ -8,6 +8,8 @@ mod accept;
 mod affinity;
 mod attempt;
 mod auth;
+#[doc(hidden)]
+pub mod bench;
 mod body;
 mod brackets;
 mod cache;
