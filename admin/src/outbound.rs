@@ -1,7 +1,6 @@
 //! Requests of the admin API to servers that someone named: tests, discovery, measured runs. One place that parses the
 //! URL, resolves it once, refuses addresses that nobody serves models at, and connects to exactly those that it checked.
 
-mod address;
 mod client;
 mod resolve;
 mod target;
@@ -10,9 +9,9 @@ mod tls;
 #[cfg(test)]
 mod tests;
 
-pub use address::{Forbidden, forbidden};
 pub use client::{ANSWER_MAX, Ask, DEADLINE, Outbound, Reply, Streaming};
 pub use resolve::{ADDRESSES_MAX, Resolve, Resolving, System};
+pub use router::address::{Forbidden, forbidden};
 pub use target::{Located, Target};
 
 use std::time::Duration;

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use router::address::forbidden;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -92,8 +93,22 @@ async fn connect(target: &Target) -> Result<TcpStream, DialError> {
         return TcpStream::connect(address).await.map_err(DialError::Failed);
     }
     let found = tokio::net::lookup_host((target.host.as_str(), target.port)).await;
-    let addresses = alternate(found.map_err(DialError::Name)?);
+    let addresses = allowed(found.map_err(DialError::Name)?)?;
+    let addresses = alternate(addresses.into_iter());
     first_of(addresses, TcpStream::connect).await.map_err(DialError::Failed)
+}
+
+/// What a name may lead to: whoever rules a name must not turn requests, and the credentials that go with them, to a cloud's
+/// metadata service. An address that the configuration spells out is its own affair.
+fn allowed(found: impl Iterator<Item = SocketAddr>) -> Result<Vec<SocketAddr>, DialError> {
+    let found: Vec<_> = found.collect();
+    let allowed: Vec<_> = found.iter().copied().filter(|at| forbidden(at.ip()).is_none()).collect();
+    match found.iter().find_map(|at| forbidden(at.ip())) {
+        Some(forbidden) if allowed.is_empty() => {
+            Err(DialError::Address(format!("its name leads to {}", forbidden.what)))
+        }
+        _ => Ok(allowed),
+    }
 }
 
 /// At most [`ADDRESSES_MAX`] addresses, the families in turn, as the resolver's first one says (RFC 8305, 4).
@@ -230,6 +245,16 @@ mod tests {
         let many: Vec<SocketAddr> = (1..50).map(|n| ([10, 0, 0, n], 1).into()).collect();
         assert_eq!(alternate(many.clone().into_iter()), many[..ADDRESSES_MAX]);
         assert_eq!(alternate([].into_iter()), []);
+    }
+
+    #[test]
+    fn a_name_does_not_lead_to_a_metadata_service() {
+        let mixed =
+            addresses(&["169.254.169.254:80", "[fe80::1]:80", "10.0.0.1:80", "127.0.0.1:80"]);
+        assert_eq!(allowed(mixed.clone().into_iter()).unwrap(), mixed[2..]);
+        let refused = allowed(mixed[..2].iter().copied()).unwrap_err();
+        assert_eq!(refused.to_string(), "its name leads to a link-local address");
+        assert!(allowed([].into_iter()).unwrap().is_empty());
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,6 +1,7 @@
 //! The pure core of forebay: no I/O, no async, no clock reads. Time and randomness are parameters.
 
 mod absent;
+pub mod address;
 mod audience;
 pub mod backend;
 mod balance;

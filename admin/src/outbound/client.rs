@@ -20,10 +20,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-use super::address::forbidden;
 use super::resolve::{ADDRESSES_MAX, Resolve, System};
 use super::target::{Located, Target};
 use super::{OutboundError, tls};
+use router::address::forbidden;
 
 /// From the first packet to the last byte of an answer, and for the resolution of a name.
 pub const DEADLINE: Duration = Duration::from_secs(5);

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use http::{HeaderValue, Uri};
 
 use super::OutboundError;
-use super::address::{Forbidden, forbidden};
+use router::address::{Forbidden, forbidden};
 
 /// A base URL, taken apart once.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -214,6 +214,7 @@ impl Sealer<'_> {
         old: Option<&Body>,
         keeps: bool,
     ) -> Result<(), RegistryError> {
+        let moved = old.is_some_and(|old| origin(old) != origin(body));
         let old: BTreeMap<String, String> =
             old.map(|old| references(kind, old)).unwrap_or_default().into_iter().collect();
         for (mut path, table) in holders(kind, body) {
@@ -237,6 +238,16 @@ impl Sealer<'_> {
                 },
                 Some(_) => return Err(not_text(&path)),
             };
+            // A credential is for the server that it was given for: who may not read it must not have it sent elsewhere.
+            if moved && value.is_some() && value.as_ref() == kept {
+                let detail =
+                    "the address changes: give the credential for it again, or null for none";
+                return Err(RegistryError::invalid(Problem::new(
+                    pointer_to(&path),
+                    "credential-needed",
+                    detail,
+                )));
+            }
             match value {
                 Some(id) => table.insert(API_KEY.to_owned(), reference_to(&id)),
                 None => table.remove(API_KEY),
@@ -267,10 +278,20 @@ impl Sealer<'_> {
     }
 }
 
+/// Where a backend's requests go: the scheme, the host and the port of its URL.
+fn origin(body: &Body) -> Option<String> {
+    let url = config::base_url(body.get("url")?.as_str()?).ok()?;
+    let (scheme, rest) = url.split_once("://")?;
+    Some(format!("{scheme}://{}", rest.split('/').next().unwrap_or_default()))
+}
+
+fn pointer_to(path: &[String]) -> String {
+    path.iter().fold(String::new(), |parent, key| member(&parent, key))
+}
+
 fn not_text(path: &[String]) -> RegistryError {
-    let pointer = path.iter().fold(String::new(), |parent, key| member(&parent, key));
     let detail = "a credential is a text; null removes it, leaving it out keeps it";
-    RegistryError::invalid(Problem::new(pointer, "wrong-type", detail))
+    RegistryError::invalid(Problem::new(pointer_to(path), "wrong-type", detail))
 }
 
 /// Sees to the digest of a key: the one that it has stays, a new key gets a secret, which is given back this once.

@@ -236,6 +236,25 @@ fn no_answer_and_no_file_shows_a_credential() {
 }
 
 #[test]
+fn a_credential_does_not_follow_to_another_server() {
+    let server = Server::start(FILE);
+    let client = server.client();
+    let mut made = backend("b");
+    made["api_key"] = json!("sk-canary-sealed-0123456789");
+    assert_eq!(client.post("/admin/backends", &made).status, 201);
+    let moved = json!({"url": "http://elsewhere.test:8000"});
+    let refused = client.patch("/admin/backends/b", "*", &moved);
+    assert_eq!(refused.status, 422, "{refused:?}");
+    assert_eq!(refused.json()["errors"][0]["pointer"], "/api_key");
+    let url = |path: &str| json!({"url": format!("{}{path}", made["url"].as_str().unwrap())});
+    assert_eq!(client.patch("/admin/backends/b", "*", &url("/other")).status, 200);
+    for key in [json!("sk-canary-for-elsewhere-01"), json!(null)] {
+        let with_key = json!({"url": "http://elsewhere.test:8000", "api_key": key});
+        assert_eq!(client.patch("/admin/backends/b", "*", &with_key).status, 200);
+    }
+}
+
+#[test]
 fn without_a_master_key_no_credential_is_kept() {
     let server = Server::with(EMPTY, Some(TOKEN), None);
     let mut made = backend("b");
