@@ -185,7 +185,8 @@ pub(crate) fn schemas() -> Vec<(String, Value)> {
             all.push((format!("{name}Override"), overridable(&input, collection)));
         }
         credentials(&mut input, &mut |_, property| {
-            let description = property["description"].take();
+            let facts = property.as_object_mut();
+            let description = facts.and_then(|facts| facts.remove("description"));
             *property = json!({
                 "anyOf": [property.take(), reference("Credential")],
                 "description": description,
